@@ -1,0 +1,37 @@
+"""One hash for a data set's content, whatever the order of its rows: run records carry it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pefomed.files import sha256_file
+
+
+def fingerprint(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns a SHA-256 over ids, questions, answers and image files, independent of the order of the rows.
+
+    Args:
+        rows: Rows with at least the columns id, question, answer and image, for example a `datasets.Dataset`. Images
+            are hashed as stored, not decoded; a file that several rows name is read once.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: An image file is missing.
+    """
+    of_file: dict[str, str] = {}
+    digests = []
+    for row in rows:
+        data, path = row["image"].get("bytes"), row["image"].get("path")
+        if data is not None:
+            image = hashlib.sha256(data).hexdigest()
+        else:
+            image = of_file.get(path) or of_file.setdefault(path, sha256_file(path))
+        # JSON keeps the four parts apart: ("a", "bc") and ("ab", "c") differ.
+        parts = json.dumps([row["id"], row["question"], row["answer"], image])
+        digests.append(hashlib.sha256(parts.encode()).hexdigest())
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
