@@ -1,0 +1,32 @@
+"""Scores for predictions of any model: importing this package loads neither torch nor transformers."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# A submodule must not bear the name of a function exported here: importing the submodule would replace the function.
+_HOMES = {
+    "Interval": "bootstrap",
+    "cluster_bootstrap": "bootstrap",
+    "is_match": "normalise",
+    "normalise_published": "normalise",
+    "normalise_repaired": "normalise",
+    "exact_match": "vqa",
+    "format_scores": "vqa",
+    "token_recall": "vqa",
+    "vqa_scores": "vqa",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
