@@ -5,6 +5,7 @@ saved whole. `adapter_origin.json` beside it holds the fingerprint of the base i
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import torch
@@ -38,7 +39,10 @@ def lora_config(r: int = 64, alpha: int = 16, dropout: float = 0.05) -> LoraConf
 
 def fresh_adapter(model: PefomedForConditionalGeneration, r: int, alpha: int, dropout: float) -> PeftModel:
     """The base with a new adapter; LoRA starts as no change at all, the projector as the base's."""
-    return get_peft_model(model, lora_config(r, alpha, dropout))
+    with warnings.catch_warnings():
+        # peft asks transformers for a property that transformers has renamed.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return get_peft_model(model, lora_config(r, alpha, dropout))
 
 
 def base_fingerprint(model: PefomedForConditionalGeneration) -> str:

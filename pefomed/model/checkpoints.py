@@ -10,6 +10,7 @@ reported as unknown; every tensor that the network needs and no file holds is re
 
 import pickle
 import re
+import struct
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,20 @@ TOWER_NAMES = {
     "patch_embed.proj.weight": "embeddings.patch_embedding.weight",
     "patch_embed.proj.bias": "embeddings.patch_embedding.bias",
 }
+# What the readers raise on damaged files (found by feeding them damaged files; see tests/model/test_checkpoints.py).
+_DAMAGED = (
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 _LORA = re.compile(r"^(.*\.(?:q_proj|v_proj|k_proj|o_proj))\.(lora_[AB])(?:\.default)?\.weight$")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
 _FLAT_TOWER = re.compile(r"^(cls_token|pos_embed|patch_embed\.|blocks\.|norm\.|fc_norm\.|head\.)")
@@ -69,27 +84,38 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: refused: the file holds Python objects beside tensors, and loading them could run code; "
-            "ask its author for safetensors, or re-save its tensors alone"
-        ) from error
-    except (RuntimeError, SafetensorError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: not a readable checkpoint, perhaps cut short ({reason}); fetch it again") from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+    state = _load(path)
+    if isinstance(state, dict) and "model" in state:
         state = state["model"]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path}: expected a table of tensors, or one under 'model', found {type(state).__name__}")
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{path}: expected a table of tensors, or one under 'model', found {_kind(state)}")
     for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{path}: expected names and tensors, found {name!r:.60} with {_kind(tensor)}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{path}: {name} holds NaN or infinity; the file is damaged or its training diverged")
     return state
+
+
+def _load(path: Path) -> object:
+    """What a file holds, if it is made of tensors and plain containers."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except _DAMAGED as error:
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            raise ValueError(
+                f"{path}: refused: the file holds Python objects beside tensors, and loading them could run code; "
+                "ask its author for safetensors, or re-save its tensors alone"
+            ) from error
+        raise ValueError(
+            f"{path}: not a readable checkpoint, perhaps cut short ({type(error).__name__}); fetch it again"
+        ) from error
+
+
+def _kind(found: object) -> str:
+    return "an empty one" if found == {} else type(found).__name__
 
 
 def read_llama_folder(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -103,7 +129,7 @@ def read_llama_folder(folder: str | Path) -> dict[str, torch.Tensor]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = sorted(set(read_json(index)["weight_map"].values()))
+            parts = _parts(index)
         elif (folder / name).is_file():
             parts = [name]
         else:
@@ -113,6 +139,15 @@ def read_llama_folder(folder: str | Path) -> dict[str, torch.Tensor]:
             state |= read_checkpoint(folder / part)
         return {f"llama_model.{key}": value for key, value in state.items()}
     raise FileNotFoundError(f"{folder}: neither model.safetensors nor pytorch_model.bin, nor an index of their parts")
+
+
+def _parts(index: Path) -> list[str]:
+    """File names that an index of shards lists."""
+    found = read_json(index)
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index}: expected the names of tensors and of their files under 'weight_map'")
+    return sorted(set(names.values()))
 
 
 def resize_position_table(table: torch.Tensor, image_size: int, patch_size: int) -> torch.Tensor:
@@ -137,10 +172,15 @@ def resize_position_table(table: torch.Tensor, image_size: int, patch_size: int)
 
 
 def translate(state: dict[str, torch.Tensor], config: PefomedConfig) -> Translated:
-    """Renames a published state dict; a flat one is taken for the vision tower's."""
+    """Renames a published state dict; a flat one is taken for the vision tower's.
+
+    Raises:
+        ValueError: if two names of the state dict mean the same tensor.
+    """
     out = Translated()
     for name, tensor in state.items():
-        key = f"visual_encoder.{name}" if _FLAT_TOWER.match(name) else name.removeprefix("module.")
+        key = name.removeprefix("module.")
+        key = f"visual_encoder.{key}" if _FLAT_TOWER.match(key) else key
         if key.startswith("visual_encoder."):
             _translate_tower(name, key.removeprefix("visual_encoder."), tensor, config, out)
         elif key.startswith("llama_model."):
@@ -151,6 +191,8 @@ def translate(state: dict[str, torch.Tensor], config: PefomedConfig) -> Translat
             out.base[f"model.vision_tower.post_layernorm.{key.removeprefix('ln_vision.')}"] = tensor
         else:
             out.unknown.append(name)
+    if len(out.base) + len(out.adapter) + len(out.set_aside) + len(out.unknown) != len(state):
+        raise ValueError("two names of the checkpoint mean the same tensor, so that one would be lost; remove one")
     _join_qkv_biases(out)
     return out
 

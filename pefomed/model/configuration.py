@@ -39,10 +39,15 @@ class PefomedConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        patches = (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+        side, patch = self.vision_config.image_size, self.vision_config.patch_size
+        if side % patch:
+            raise ValueError(f"image_size={side} is no multiple of patch_size={patch}; its border would be cut off")
+        if self.tokens_per_group < 1:
+            raise ValueError(f"tokens_per_group must be at least 1, not {self.tokens_per_group}")
+        patches = (side // patch) ** 2
         if patches % self.tokens_per_group:
             raise ValueError(
-                f"{patches} patches of a {self.vision_config.image_size} px image cannot be grouped by "
+                f"{patches} patches of a {side} px image cannot be grouped by "
                 f"tokens_per_group={self.tokens_per_group}; choose an image size whose patch count divides evenly"
             )
         if self.image_token_index < self.text_config.vocab_size:

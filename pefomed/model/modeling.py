@@ -97,7 +97,17 @@ class PefomedModel(PefomedPreTrainedModel):
         self.language_model.embed_tokens = value
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The frozen part: pixels [images, 3, H, W] -> grouped tokens [images, image_tokens, 4 d]."""
+        """The frozen part: pixels [images, 3, H, W] -> grouped tokens [images, image_tokens, 4 d].
+
+        Raises:
+            ValueError: if the pictures have not the size that the tower's position table is made for.
+        """
+        side = self.config.vision_config.image_size
+        if tuple(pixel_values.shape[1:]) != (3, side, side):
+            raise ValueError(
+                f"pixel_values must be [images, 3, {side}, {side}], found {list(pixel_values.shape)}; "
+                "resize the pictures with the model's own processor"
+            )
         tower = self.vision_tower(pixel_values.to(self.vision_tower.dtype))
         return group_tokens(tower.last_hidden_state, self.config.tokens_per_group)
 

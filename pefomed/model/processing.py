@@ -17,6 +17,7 @@ from pefomed.controls import IMAGE_PLACEHOLDER, escape_controls, split_at_image
 from pefomed.images import open_image, resize_bicubic
 
 IGNORE_LABEL = -100
+TASK_TAGS = ("[vqa]", "[report]", "[caption]")
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -183,11 +184,17 @@ class PefomedProcessor(ProcessorMixin):
 def _escape_message(message: dict) -> dict:
     content = message["content"]
     if isinstance(content, str):
-        return {**message, "content": escape_controls(content)}
-    parts = [
-        {**part, "text": escape_controls(part["text"])} if part.get("type") == "text" else part for part in content
-    ]
+        return {**message, "content": _escape_text(content)}
+    parts = [{**part, "text": _escape_text(part["text"])} if part.get("type") == "text" else part for part in content]
     return {**message, "content": parts}
+
+
+def _escape_text(text: str) -> str:
+    """A task identifier at the very beginning is the caller's; whatever follows is data."""
+    for tag in TASK_TAGS:
+        if text.startswith(tag):
+            return tag + escape_controls(text.removeprefix(tag))
+    return escape_controls(text)
 
 
 __all__ = ["EncodedPrompt", "PefomedImageProcessorPil", "PefomedProcessor"]

@@ -1,0 +1,1 @@
+"""How the model answers: generation over a data set, to predictions.jsonl."""

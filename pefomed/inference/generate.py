@@ -1,0 +1,189 @@
+"""Answers to every row of a data set, in batches, resumable, as predictions.jsonl."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pefomed.data.prompts import instruction, render_prompt
+from pefomed.predictions import PredictionWriter
+from pefomed.procedure import CLEAN, Procedure
+from pefomed.training.collator import PICTURES, PixelStore, left_padded, sample_rng
+
+CONDITIONS = ("zero_shot", "stage1", "stage2", "stage1+2")
+
+
+def prompts_of(rows: list[dict], processor, procedure: Procedure, seed: int) -> list[tuple[str, list[int]]]:
+    """(instruction, ids of the whole prompt) of each row, as they are asked at inference."""
+    asked = []
+    for row in rows:
+        text = instruction(
+            row["task"],
+            row["question"],
+            procedure=procedure,
+            dataset=row["dataset"],
+            rng=sample_rng(seed, 0, row["id"]),
+        )
+        encoded = processor.encode(
+            render_prompt(text, procedure), n_bos=procedure.bos_at_inference, cut_drops_ends=procedure.cut_drops_ends
+        )
+        asked.append((text, encoded.input_ids))
+    return asked
+
+
+def stand_ins(rows: list[dict], seed: int) -> list[int]:
+    """For the shuffled control: for each row, a row with another picture, the same for all questions of a picture.
+
+    Raises:
+        ValueError: if all rows have the same picture.
+    """
+    first_of_group: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        first_of_group.setdefault(row["group"], index)
+    groups = sorted(first_of_group)
+    if len(groups) < 2:
+        raise ValueError("pictures cannot be shuffled: all rows share one group; choose pictures='blank'")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    # A cycle through all groups: nobody keeps the own picture.
+    swapped = {groups[order[i]]: groups[order[(i + 1) % len(groups)]] for i in range(len(groups))}
+    return [first_of_group[swapped[row["group"]]] for row in rows]
+
+
+def batch_pixels(rows: list[dict], batch: list[int], pictures: str, others, store: PixelStore, seed: int):
+    """float32 [batch, 3, size, size] of the rows of a batch, or of what stands in for their pictures."""
+    if pictures == "blank":
+        return torch.from_numpy(np.stack([store.blank()] * len(batch)))
+    shown = [rows[others[i]] if pictures == "shuffled" else rows[i] for i in batch]
+    if store.procedure.augment_test_images:
+        crops = [store.augmented(row["image"], row["id"], sample_rng(seed, 1, row["id"])) for row in shown]
+        return torch.from_numpy(np.stack(crops))
+    return torch.from_numpy(np.stack([store.pixels(row["image"], row["id"]) for row in shown]))
+
+
+@torch.inference_mode()
+def generate_batches(
+    model,
+    rows: list[dict],
+    *,
+    processor,
+    procedure: Procedure = CLEAN,
+    store: PixelStore | None = None,
+    batch_size: int = 32,
+    num_beams: int = 1,
+    max_new_tokens: int = 0,
+    pictures: str = "real",
+    seed: int = 0,
+    done: Iterable[str] = (),
+) -> Iterator[list[tuple[int, str, str]]]:
+    """Yields batches of (row number, instruction, answer).
+
+    Batches hold prompts of like length and are a function of the rows alone, so that a run which resumes behind some
+    of them answers the rest in the same company, and so with the same tokens.
+
+    Args:
+        model: base or adapted model.
+        rows: rows of the schema.
+        processor: the model's.
+        procedure: clean, or as the published code (which ignores `num_beams` and `max_new_tokens`).
+        store: pixels already decoded.
+        batch_size: prompts at once.
+        num_beams: 1 for greedy.
+        max_new_tokens: 0 for the procedure's own bound.
+        pictures: "real", or the controls "blank" and "shuffled".
+        seed: of drawn wordings, crops, and the shuffled control.
+        done: ids whose whole batch may be skipped.
+
+    Raises:
+        ValueError: for an unknown `pictures`, or a prompt that is too long.
+    """
+    if pictures not in PICTURES:
+        raise ValueError(f"pictures must be one of {', '.join(PICTURES)}, not {pictures!r}")
+    store = store or PixelStore(processor, procedure)
+    asked = prompts_of(rows, processor, procedure, seed)
+    others = stand_ins(rows, seed) if pictures == "shuffled" else None
+    order = sorted(range(len(rows)), key=lambda i: (len(asked[i][1]), i))
+    ignore_arguments = procedure.ignore_generation_arguments
+    beams = 1 if ignore_arguments else num_beams
+    new_tokens = procedure.max_new_tokens if ignore_arguments or not max_new_tokens else max_new_tokens
+    tokenizer, done = processor.tokenizer, set(done)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        if all(rows[i]["id"] in done for i in batch):
+            continue
+        ids = left_padded([asked[i][1] for i in batch], tokenizer.pad_token_id).to(model.device)
+        mask = left_padded([[1] * len(asked[i][1]) for i in batch], 0).to(model.device)
+        pixels = batch_pixels(rows, batch, pictures, others, store, seed).to(model.device)
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            pixel_values=pixels,
+            do_sample=False,
+            num_beams=beams,
+            max_new_tokens=new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        answers = [processor.decode_answer(row[ids.shape[1] :]) for row in out]
+        yield [(i, asked[i][0], answer) for i, answer in zip(batch, answers, strict=True)]
+
+
+def answer_rows(model, rows: list[dict], **arguments) -> list[str]:
+    """Answers of all rows, in order; arguments as in `generate_batches`."""
+    answers = [""] * len(rows)
+    for batch in generate_batches(model, rows, **arguments):
+        for index, _, answer in batch:
+            answers[index] = answer
+    return answers
+
+
+def write_predictions(
+    model, rows: list[dict], path: str | Path, *, model_name: str, condition: str, progress: bool = True, **arguments
+) -> Path:
+    """Answers all rows into predictions.jsonl; killed and called again it goes on behind the last whole batch.
+
+    Args:
+        model: base or adapted model.
+        rows: rows of the schema.
+        path: where predictions.jsonl appears once it is whole.
+        model_name: goes into every row; with the weights' hash in it, answers of other weights are never mixed in.
+        condition: "zero_shot", "stage1", "stage2" or "stage1+2", with a control's name behind it if it is one.
+        progress: whether to show a bar.
+        arguments: as in `generate_batches`.
+
+    Returns:
+        `path`.
+    """
+    path = Path(path)
+    fingerprint = _fingerprint(rows, model_name, condition, arguments)
+    with PredictionWriter(path, fingerprint) as writer, tqdm(total=len(rows), disable=not progress) as bar:
+        done = set(writer.done_ids)
+        bar.update(len(done))
+        for batch in generate_batches(model, rows, done=done, **arguments):
+            batch = [item for item in batch if rows[item[0]]["id"] not in done]
+            writer.append(
+                {
+                    **{name: value for name, value in rows[index].items() if name != "image"},
+                    "instruction": asked,
+                    "prediction": answer,
+                    "model": model_name,
+                    "condition": condition,
+                }
+                for index, asked, answer in batch
+            )
+            bar.update(len(batch))
+        writer.finish([row["id"] for row in rows])
+    return path
+
+
+def _fingerprint(rows: list[dict], model_name: str, condition: str, arguments: dict) -> str:
+    """Changes whenever an answer could."""
+    plain = {k: v for k, v in arguments.items() if isinstance(v, (str, int, float))}
+    procedure = arguments.get("procedure", CLEAN)
+    asked = [[row["id"], row["question"], row["answer"]] for row in rows]
+    text = json.dumps([model_name, condition, plain, asdict(procedure), asked], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

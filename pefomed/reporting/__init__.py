@@ -1,0 +1,1 @@
+"""Tables and figures from predictions and scores; imports neither torch nor transformers."""

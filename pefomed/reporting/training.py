@@ -1,0 +1,33 @@
+"""How a training went: loss, learning rate, validation."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from pefomed.reporting.style import use_style
+
+
+def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
+    """Loss on answers, learning rate, and exact match on the validation split, against optimiser steps.
+
+    Args:
+        log: rows of step, loss, learning_rate.
+        validation: rows of step, exact_match, open, closed; may be empty.
+    """
+    use_style()
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+    steps = pd.DataFrame(log)
+    sns.lineplot(data=steps, x="step", y="loss", ax=axes[0])
+    axes[0].set(title="Training loss on answer tokens", ylabel="loss (nats per token)", ylim=(0, None))
+    sns.lineplot(data=steps, x="step", y="learning_rate", ax=axes[1])
+    axes[1].set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
+    if validation:
+        scores = pd.DataFrame(validation).melt("step", ["open", "closed", "exact_match"], "questions", "exact match (%)")
+        scores["questions"] = scores["questions"].replace({"exact_match": "all"})
+        sns.lineplot(data=scores, x="step", y="exact match (%)", hue="questions", style="questions", markers=True, ax=axes[2])
+    axes[2].set(title="Validation", ylim=(0, 100))
+    figure.tight_layout()
+    return figure

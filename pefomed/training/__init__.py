@@ -1,0 +1,1 @@
+"""How the model learns: stages, collator, trainer, runs that can be killed and resumed."""

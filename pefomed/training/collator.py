@@ -1,0 +1,145 @@
+"""From rows of the schema to batches: pictures to pixels, prompts and answers to ids and labels."""
+
+import hashlib
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pefomed.data.prompts import instruction, render_prompt, target_text
+from pefomed.images import open_image, random_resized_crop_flip
+from pefomed.model.processing import IGNORE_LABEL, PefomedProcessor
+from pefomed.procedure import CLEAN, Procedure
+
+PICTURES = ("real", "blank", "shuffled")
+
+
+@dataclass
+class PixelStore:
+    """Pixels of pictures by key, so that a picture asked about ten times is decoded once.
+
+    Attributes:
+        processor: makes the pixels.
+        procedure: how pictures of unusual modes are read.
+        max_bytes: bound on what is kept; past it, pictures are decoded anew each time.
+    """
+
+    processor: PefomedProcessor
+    procedure: Procedure = CLEAN
+    max_bytes: int = 1 << 30
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    used_bytes: int = 0
+
+    def picture(self, image: dict, name: str) -> Image.Image:
+        """The decoded RGB picture of a row's image column."""
+        return open_image(
+            image["bytes"] if image["bytes"] else image["path"],
+            name=image["path"] or name,
+            window_16bit=self.procedure.window_16bit,
+            drop_alpha=self.procedure.drop_alpha,
+            apply_exif=self.procedure.apply_exif,
+        )
+
+    def pixels(self, image: dict, name: str) -> np.ndarray:
+        """float32 [3, size, size] of a row's image column."""
+        key = hashlib.sha256(image["bytes"]).hexdigest() if image["bytes"] else image["path"]
+        found = self.kept.get(key)
+        if found is None:
+            found = self.to_pixels(self.picture(image, name))
+            if self.used_bytes + found.nbytes <= self.max_bytes:
+                self.kept[key] = found
+                self.used_bytes += found.nbytes
+        return found
+
+    def to_pixels(self, picture: Image.Image) -> np.ndarray:
+        """float32 [3, size, size] of an RGB picture."""
+        return self.processor.image_processor(picture, return_tensors="np")["pixel_values"][0]
+
+    def augmented(self, image: dict, name: str, rng: np.random.Generator) -> np.ndarray:
+        """Pixels of a random crop, mirrored half of the time, as the published code trains and tests."""
+        size = self.processor.image_processor.size["height"]
+        return self.to_pixels(random_resized_crop_flip(self.picture(image, name), size, rng=rng))
+
+    def blank(self) -> np.ndarray:
+        """Pixels of a black picture."""
+        size = self.processor.image_processor.size
+        return self.to_pixels(Image.new("RGB", (size["width"], size["height"])))
+
+
+def sample_rng(seed: int, visit: int, row_id: str) -> np.random.Generator:
+    """Random numbers of one sample at one visit: independent of batches, workers, processes and of resuming."""
+    return np.random.default_rng([seed, visit, zlib.crc32(row_id.encode())])
+
+
+@dataclass
+class TrainingCollator:
+    """Right-padded batches to learn from.
+
+    Attributes:
+        processor: encodes prompts and pictures.
+        procedure: clean, or as the published code.
+        seed: of wordings and crops, where the procedure draws any.
+        max_text_tokens: bound on the answer.
+        blank_images: train without looking, for the control.
+        epoch: set by the trainer, so that each epoch draws anew.
+    """
+
+    processor: PefomedProcessor
+    procedure: Procedure = CLEAN
+    seed: int = 0
+    max_text_tokens: int = 1024
+    blank_images: bool = False
+    epoch: int = 0
+    store: PixelStore = None
+
+    def __post_init__(self):
+        if self.store is None:
+            self.store = PixelStore(self.processor, self.procedure)
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        encoded, pixels = [], []
+        for row in rows:
+            rng = sample_rng(self.seed, self.epoch, row["id"])
+            encoded.append(encode_row(self.processor, row, self.procedure, self.max_text_tokens, rng))
+            if self.blank_images:
+                pixels.append(self.store.blank())
+            elif self.procedure.augment_training_images:
+                pixels.append(self.store.augmented(row["image"], row["id"], rng))
+            else:
+                pixels.append(self.store.pixels(row["image"], row["id"]))
+        pad = self.processor.tokenizer.pad_token_id
+        return {
+            "input_ids": right_padded([e.input_ids for e in encoded], pad),
+            "attention_mask": right_padded([[1] * len(e.input_ids) for e in encoded], 0),
+            "labels": right_padded([e.labels for e in encoded], IGNORE_LABEL),
+            "pixel_values": torch.from_numpy(np.stack(pixels)),
+        }
+
+
+def encode_row(processor: PefomedProcessor, row: dict, procedure: Procedure, max_text_tokens: int, rng):
+    """Prompt and answer of a row, as they are trained on."""
+    asked = instruction(
+        row["task"], row["question"], procedure=procedure, training=True, dataset=row["dataset"], rng=rng
+    )
+    ignored = processor.tokenizer.pad_token_id if procedure.ignore_pad_pieces_in_targets else None
+    return processor.encode(
+        render_prompt(asked, procedure, training=True),
+        target_text(row["answer"], procedure),
+        max_text_tokens=max_text_tokens,
+        cut_drops_ends=procedure.cut_drops_ends,
+        ignore_id=ignored,
+    )
+
+
+def right_padded(lists: list[list[int]], fill: int) -> torch.Tensor:
+    """[batch, longest] int64."""
+    longest = max(len(values) for values in lists)
+    return torch.tensor([values + [fill] * (longest - len(values)) for values in lists])
+
+
+def left_padded(lists: list[list[int]], fill: int) -> torch.Tensor:
+    """[batch, longest] int64."""
+    longest = max(len(values) for values in lists)
+    return torch.tensor([[fill] * (longest - len(values)) + values for values in lists])

@@ -1,0 +1,111 @@
+"""trl's SFTTrainer with this package's learning-rate schedules and, if asked for, every answer weighed alike."""
+
+import torch
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from pefomed.model.processing import IGNORE_LABEL
+from pefomed.training.stages import Stage, learning_rate_at
+
+
+class PefomedTrainer(SFTTrainer):
+    """`SFTTrainer` that reads a `Stage`; everything else (LoRA, checkpoints, accumulation, resuming) is trl's.
+
+    Args:
+        stage: the recipe; its schedule and loss are what this class adds.
+    """
+
+    def __init__(self, *args, stage: Stage, **kwargs):
+        self.stage = stage
+        super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """The stage's schedule, counted in optimiser steps."""
+        if self.lr_scheduler is None:
+            stage = self.stage
+            per_epoch = stage.steps_per_epoch or max(1, num_training_steps // stage.epochs)
+
+            def share_of_peak(step: int) -> float:
+                return learning_rate_at(stage, step, num_training_steps, per_epoch) / stage.learning_rate
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share_of_peak)
+        return self.lr_scheduler
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """What the loss of a whole step is divided by: answers for "answer_mean", else label tokens as in trl."""
+        if self.stage.loss != "answer_mean":
+            return super()._get_num_items_in_batch(batch_samples, device)
+        answers = sum(int((batch["labels"] != IGNORE_LABEL).any(dim=1).sum()) for batch in batch_samples)
+        count = torch.tensor(answers, device=device)
+        return self.accelerator.gather(count).sum() if self.args.average_tokens_across_devices else count
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Mean over label tokens as in trl, or over answers, each the mean of its own tokens."""
+        if self.stage.loss != "answer_mean" or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        tokens = outputs.label_mask.sum(dim=1, keepdim=True).clamp(min=1)
+        answers = (outputs.label_mask.any(dim=1)).sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (-outputs.log_probs / tokens).sum() / torch.as_tensor(answers).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        return loss
+
+
+class TellCollatorTheEpoch(TrainerCallback):
+    """Wordings and crops are drawn anew in each epoch, as a function of the epoch alone."""
+
+    def __init__(self, collator):
+        self.collator = collator
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.collator.epoch = int(state.epoch or 0)
+
+
+def sft_config(
+    stage: Stage, output_dir: str, seed: int, samples: int, progress: bool, workers: int, use_cpu: bool
+) -> SFTConfig:
+    """trl's arguments for a stage.
+
+    Args:
+        stage: the recipe.
+        output_dir: where checkpoints go.
+        seed: of dropout and of the order of samples.
+        samples: size of the training set.
+        progress: whether a progress bar is shown.
+        workers: processes that decode pictures; 0 for none.
+        use_cpu: float32 on the CPU; otherwise bfloat16 on the GPU.
+    """
+    per_step = stage.batch_size * stage.gradient_accumulation
+    steps = stage.epochs * (stage.steps_per_epoch or -(-samples // per_step))
+    return SFTConfig(
+        output_dir=output_dir,
+        max_steps=steps,
+        per_device_train_batch_size=stage.batch_size,
+        gradient_accumulation_steps=stage.gradient_accumulation,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        adam_beta1=stage.beta1,
+        adam_beta2=stage.beta2,
+        adam_epsilon=stage.epsilon,
+        max_grad_norm=stage.max_grad_norm,
+        # None, since transformers 5 renamed the argument and warns of the old one's every value, trl's default too.
+        gradient_checkpointing=None,
+        activation_checkpointing=stage.gradient_checkpointing,
+        bf16=not use_cpu,
+        use_cpu=use_cpu,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="steps",
+        save_steps=stage.save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        logging_first_step=True,
+        report_to="none",
+        disable_tqdm=not progress,
+        dataloader_num_workers=workers,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+    )

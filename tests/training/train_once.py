@@ -1,0 +1,53 @@
+"""A training or generation in a process of its own, to be killed: python train_once.py train|generate BASE RUN_DIR"""
+
+import sys
+
+import torch
+
+from pefomed.data import load_dataset
+from pefomed.inference.generate import write_predictions
+from pefomed.model.presets import load_base
+from pefomed.procedure import CLEAN
+from pefomed.training.run import train_stage
+from pefomed.training.stages import get_stage
+
+
+def main() -> None:
+    what, base, run_dir = sys.argv[1:]
+    torch.set_num_threads(1)
+    model, processor = load_base("tiny", base, dtype=torch.float32)
+    if what == "train":
+        stage = get_stage(
+            "stage2_vqa", "tiny", epochs=3, batch_size=4, save_steps=4, warmup_steps=2, max_text_tokens=8
+        )
+        train = load_dataset("phantoms", split="train", images=12, questions_per_image=4)
+        validation = load_dataset("phantoms", split="val", images=3, questions_per_image=4)
+        train_stage(
+            model,
+            processor,
+            stage,
+            train,
+            validation,
+            run_dir,
+            seed=3,
+            procedure=CLEAN,
+            data_fingerprint="drawn",
+            progress=False,
+        )
+        return
+    rows = list(load_dataset("phantoms", split="test", images=30, questions_per_image=4))
+    write_predictions(
+        model,
+        rows,
+        f"{run_dir}/predictions.jsonl",
+        model_name="small",
+        condition="zero_shot",
+        progress=False,
+        processor=processor,
+        batch_size=4,
+        max_new_tokens=12,
+    )
+
+
+if __name__ == "__main__":
+    main()
