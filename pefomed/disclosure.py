@@ -1,4 +1,4 @@
-"""What may be shown: data that its owners lend to named persons only must not end up in notebooks, logs or requests."""
+"""What may be shown: data lent to named persons must not end up in notebooks, logs or requests."""
 
 from collections.abc import Iterable, Mapping
 

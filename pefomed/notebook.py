@@ -20,11 +20,15 @@ the run at once, with exit status 1 and one line that names the parameter.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import math
+import sys
 import tokenize
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pefomed.run_record import publishable
@@ -44,12 +48,34 @@ class Declaration:
     help: str = ""
 
 
-def check_parameters(namespace: Mapping[str, Any], choices: Mapping[str, Sequence[Any]] | None = None) -> Any:
+def quiet() -> None:
+    """Keep what names the machine out of a notebook's outputs: warnings without file names, errors without frames.
+
+    Progress bars of model loading go too; those of training and generation stay.
+    """
+    warnings.showwarning = lambda message, category, *rest: print(f"{category.__name__}: {message}", file=sys.stderr)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        shell.InteractiveTB.set_mode("Minimal")
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    if importlib.util.find_spec("transformers") is not None:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def check_parameters(
+    namespace: Mapping[str, Any],
+    choices: Mapping[str, Sequence[Any]] | None = None,
+    relative_paths: Sequence[str] = (),
+) -> Any:
     """Check a notebook's parameters and return them as one frozen object.
 
     Args:
         namespace: The notebook's `globals()`, read and never changed.
         choices: For some parameters, the values they may take.
+        relative_paths: Parameters that are paths. Papermill writes every parameter into the executed notebook, so an
+            absolute one, which names the machine and often its owner, is refused.
 
     Returns:
         A frozen dataclass with one attribute per parameter, in the order of declaration. An int given for a float is
@@ -73,6 +99,11 @@ def check_parameters(namespace: Mapping[str, Any], choices: Mapping[str, Sequenc
         if allowed is not None and value not in allowed:
             listed = ", ".join(repr(choice) for choice in allowed)
             raise ValueError(f"parameter {declaration.name} must be one of {listed}, not {value!r}")
+        if declaration.name in relative_paths and _is_absolute(value):
+            raise ValueError(
+                f"parameter {declaration.name} must be a relative path, since the executed notebook shows it; "
+                "start papermill where ../data or the like leads to the folder, or make a link to it"
+            )
         values[declaration.name] = value
 
     parameters = make_dataclass(
@@ -179,6 +210,11 @@ def parameter_table(parameters: Any) -> str:
     rows += [(name, repr(value), parameters._help[name]) for name, value in shown.items()]
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{name:{name_width}}  {value:{value_width}}  {text}".rstrip() for name, value, text in rows)
+
+
+def _is_absolute(path: str) -> bool:
+    """Absolute here or on another system, or from somebody's home."""
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or path.startswith("~")
 
 
 def _declaring_cell(namespace: Mapping[str, Any]) -> tuple[int, str | None]:

@@ -91,7 +91,9 @@ def held_out_score(model: PefomedForConditionalGeneration, packer: Packer, scene
     model.eval()
     right = total = 0
     loader = DataLoader(
-        PretrainRows(packer, HELD_OUT_SEED, scenes, medical_text=False, captions=False), batch_size=50, collate_fn=collate
+        PretrainRows(packer, HELD_OUT_SEED, scenes, medical_text=False, captions=False),
+        batch_size=50,
+        collate_fn=collate,
     )
     for batch in loader:
         pixels = normalise(torch.zeros_like(batch["images"]) if blind else batch["images"])

@@ -80,7 +80,13 @@ class PretrainRows(Dataset):
     """Row `i` is a function of the seed and `i` alone, whichever process draws it."""
 
     def __init__(
-        self, packer: Packer, seed: int, length: int, questions: int = 8, medical_text: bool = True, captions: bool = True
+        self,
+        packer: Packer,
+        seed: int,
+        length: int,
+        questions: int = 8,
+        medical_text: bool = True,
+        captions: bool = True,
     ):
         self.packer, self.seed, self.length, self.questions = packer, seed, length, questions
         self.medical = SHARE_MEDICAL_QA if medical_text else 0.0

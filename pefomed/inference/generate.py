@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from pefomed.data.prompts import instruction, render_prompt
-from pefomed.predictions import PredictionWriter
+from pefomed.predictions import KEYS, PredictionWriter
 from pefomed.procedure import CLEAN, Procedure
 from pefomed.training.collator import PICTURES, PixelStore, left_padded, sample_rng
 
@@ -166,18 +166,17 @@ def write_predictions(
         for batch in generate_batches(model, rows, done=done, **arguments):
             batch = [item for item in batch if rows[item[0]]["id"] not in done]
             writer.append(
-                {
-                    **{name: value for name, value in rows[index].items() if name != "image"},
-                    "instruction": asked,
-                    "prediction": answer,
-                    "model": model_name,
-                    "condition": condition,
-                }
-                for index, asked, answer in batch
+                _prediction(rows[index], asked, answer, model_name, condition) for index, asked, answer in batch
             )
             bar.update(len(batch))
         writer.finish([row["id"] for row in rows])
     return path
+
+
+def _prediction(row: dict, asked: str, answer: str, model_name: str, condition: str) -> dict:
+    """One line of predictions.jsonl, its keys in the file's order."""
+    made = {"instruction": asked, "prediction": answer, "model": model_name, "condition": condition}
+    return {key: made.get(key, row.get(key)) for key in KEYS}
 
 
 def _fingerprint(rows: list[dict], model_name: str, condition: str, arguments: dict) -> str:

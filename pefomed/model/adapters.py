@@ -4,18 +4,22 @@ An adapter is a PEFT folder (adapter_config.json, adapter_model.safetensors); th
 saved whole. `adapter_origin.json` beside it holds the fingerprint of the base it was trained on.
 """
 
+import contextlib
 import hashlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from pefomed.files import read_json, sha256_file, write_json
 from pefomed.model.modeling import PefomedForConditionalGeneration
 
 PROJECTOR = "multi_modal_projector"
+WEIGHTS_FILE = "adapter_model.safetensors"
 ORIGIN_FILE = "adapter_origin.json"
 
 
@@ -39,34 +43,44 @@ def lora_config(r: int = 64, alpha: int = 16, dropout: float = 0.05) -> LoraConf
 
 def fresh_adapter(model: PefomedForConditionalGeneration, r: int, alpha: int, dropout: float) -> PeftModel:
     """The base with a new adapter; LoRA starts as no change at all, the projector as the base's."""
-    with warnings.catch_warnings():
-        # peft asks transformers for a property that transformers has renamed.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    with _without_peft_warnings():
         return get_peft_model(model, lora_config(r, alpha, dropout))
+
+
+@contextlib.contextmanager
+def _without_peft_warnings() -> Iterator[None]:
+    """peft asks transformers for a property that it has renamed; what a file lacks is checked here, as an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
+        yield
 
 
 def base_fingerprint(model: PefomedForConditionalGeneration) -> str:
     """sha256 over names, shapes and a sample of the values of the frozen base's weights.
 
-    Every tensor counts, by its shape and by up to 1,024 evenly spaced values in float16, so that a 7 B base is
-    fingerprinted in seconds and the same base loaded as float32, bfloat16-free, or float16 gives the same string.
+    Every tensor counts, by its shape and by up to 1,024 evenly spaced values, so that a 7 B base is fingerprinted in
+    seconds. Values are rounded to bfloat16: a base stored as float16 has the same fingerprint however it is loaded, as
+    float32 on the CPU, bfloat16 on a GPU, or float16. An adapter on the base does not change it.
     """
+    tensors = {
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
+        for name, tensor in model.state_dict().items()
+        if PROJECTOR not in name and ".lora_" not in name
+    }
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if PROJECTOR in name or ".lora_" in name:
-            continue
-        name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+    for name, tensor in sorted(tensors.items()):
         flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 1024)][:1024].to(device="cpu", dtype=torch.float16)
+        sample = flat[:: max(1, flat.numel() // 1024)][:1024].to(device="cpu", dtype=torch.bfloat16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(sample.numpy().tobytes())
+        digest.update(sample.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
 
 
 def write_origin(folder: str | Path, fingerprint: str, init_from: dict | None = None) -> None:
     """Records beside an adapter which base it belongs to and which adapter it started from."""
-    weights = Path(folder) / "adapter_model.safetensors"
-    origin = {"base_fingerprint": fingerprint, "adapter_sha256": sha256_file(weights), "init_from": init_from}
+    weights = sha256_file(Path(folder) / WEIGHTS_FILE)
+    origin = {"base_fingerprint": fingerprint, "adapter_sha256": weights, "init_from": init_from}
     write_json(Path(folder) / ORIGIN_FILE, origin)
 
 
@@ -95,22 +109,55 @@ def load_adapter(model: PefomedForConditionalGeneration, path: str | Path, train
         ValueError: if the adapter was trained on another base, does not fit, is damaged, or holds NaN.
     """
     folder = find_adapter(path)
-    origin = read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).is_file() else {}
-    found, expected = base_fingerprint(model), origin.get("base_fingerprint")
-    if expected is not None and expected != found:
+    _check_origin(folder, base_fingerprint(model))
+    stored = _read_tensors(folder)
+    try:
+        with _without_peft_warnings():
+            adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder}: the adapter is damaged or does not fit this base ({reason})") from error
+    # peft itself only warns of these, and leaves what is missing at its random start.
+    strangers = sorted(set(get_peft_model_state_dict(adapted)) ^ set(stored))
+    if strangers:
         raise ValueError(
-            f"{folder}: this adapter was trained on the base {expected[:12]}, the loaded base is {found[:12]}; "
+            f"{folder}: the adapter does not fit this base: {len(strangers)} tensors are missing or have no place "
+            f"({', '.join(strangers[:3])})"
+        )
+    return adapted
+
+
+def _check_origin(folder: Path, fingerprint: str) -> None:
+    """Compares base and weights with what was recorded when the adapter was written, where that was."""
+    if not (folder / ORIGIN_FILE).is_file():
+        return
+    origin = read_json(folder / ORIGIN_FILE)
+    if not isinstance(origin, dict) or not {"base_fingerprint", "adapter_sha256"} <= set(origin):
+        raise ValueError(f"{folder / ORIGIN_FILE}: damaged: no fingerprint of base and adapter; copy it again")
+    expected = origin["base_fingerprint"]
+    if expected != fingerprint:
+        raise ValueError(
+            f"{folder}: this adapter was trained on the base {expected[:12]}, the loaded base is {fingerprint[:12]}; "
             "load it on its own base"
         )
+    if origin["adapter_sha256"] != sha256_file(folder / WEIGHTS_FILE):
+        raise ValueError(f"{folder / WEIGHTS_FILE}: damaged: not the weights that {ORIGIN_FILE} was written for")
+
+
+def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The adapter's tensors; checked before peft touches the base, so that a refusal leaves it as it was."""
+    read_json(folder / "adapter_config.json")
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the adapter folder is incomplete")
     try:
-        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    except (RuntimeError, SafetensorError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{folder}: the adapter is damaged or does not fit this base ({reason})") from error
-    for name, parameter in adapted.named_parameters():
-        if (".lora_" in name or PROJECTOR in name) and not torch.isfinite(parameter).all():
-            raise ValueError(f"{folder}: {name} holds NaN or infinity; the training that wrote it diverged")
-    return adapted
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: the adapter is damaged, perhaps cut short ({error}); copy it again") from error
+    for name, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds NaN or infinity; the training that wrote it diverged")
+    return stored
 
 
 def trainable_table(model: PeftModel) -> dict[str, int]:

@@ -4,8 +4,8 @@
     a Hugging Face LLaMA     folder of safetensors, or of .bin files
     MiniGPT-v2 / PeFoMed     {"model": {...}}: projector, LoRA (names of peft 0.2 or >= 0.3), sometimes ln_vision
 
-Nothing is unpickled but tensors and plain containers. Every tensor of a file is used, set aside for a stated reason, or
-reported as unknown; every tensor that the network needs and no file holds is reported as missing.
+Nothing is unpickled but tensors and plain containers. Every tensor of a file is used, set aside for a stated reason,
+or reported as unknown; every tensor that the network needs and no file holds is reported as missing.
 """
 
 import pickle
@@ -46,6 +46,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     struct.error,
     EOFError,
+    OSError,
     ValueError,
     LookupError,
     TypeError,
@@ -104,7 +105,7 @@ def _load(path: Path) -> object:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except _DAMAGED as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        if "unsupported global" in str(error).lower():
             raise ValueError(
                 f"{path}: refused: the file holds Python objects beside tensors, and loading them could run code; "
                 "ask its author for safetensors, or re-save its tensors alone"
@@ -159,7 +160,8 @@ def resize_position_table(table: torch.Tensor, image_size: int, patch_size: int)
         patch_size: side of a patch in pixels.
 
     Returns:
-        [1, 1 + n * n, d] with n = image_size / patch_size: bicubic, corners not aligned, the CLS row kept.
+        [1, 1 + n * n, d] with n = image_size / patch_size: bicubic, corners not aligned, the CLS row kept; float32
+        where the size changes, since rounding to a half-precision table's own type would move the features by 1e-4.
     """
     old, new = round((table.shape[1] - 1) ** 0.5), image_size // patch_size
     if old * old != table.shape[1] - 1:
@@ -168,7 +170,7 @@ def resize_position_table(table: torch.Tensor, image_size: int, patch_size: int)
         return table
     grid = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2).float()
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    return torch.cat([table[:, :1].float(), grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1).to(table.dtype)
+    return torch.cat([table[:, :1].float(), grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def translate(state: dict[str, torch.Tensor], config: PefomedConfig) -> Translated:

@@ -1,6 +1,7 @@
 """Assembles a base folder and an adapter folder from published files; the code behind `pefomed convert`."""
 
 import contextlib
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ def write_base(
     check_complete(base, config)
     processor = None if tokenizer_dir is None else build_processor(llama_tokenizer(tokenizer_dir), config)
     with torch.device("meta"):
-        model = PefomedForConditionalGeneration(config)
+        # A copy: saving a model writes into its configuration.
+        model = PefomedForConditionalGeneration(copy.deepcopy(config))
     model.load_state_dict(base, strict=not config.tie_word_embeddings, assign=True)
     model.tie_weights()
     model.save_pretrained(out_dir)
@@ -206,7 +208,7 @@ def convert(
         alpha: LoRA's alpha, which no checkpoint states.
 
     Raises:
-        ValueError: if files are damaged, unknown tensors occur, base or adapter would not be whole, or there is neither.
+        ValueError: if files are damaged, unknown tensors occur, or base or adapter would not be whole.
         FileExistsError: if an output folder is already there.
     """
     out = Path(out_dir)
@@ -244,12 +246,12 @@ def convert(
 
 
 def _merged(parts: list[Translated]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Base tensors of several files, the earlier file's where two hold one; and what is set aside, with the reasons."""
+    """Base tensors of several files, the earlier file's where two hold one; and what is set aside, with reasons."""
     base: dict[str, torch.Tensor] = {}
     set_aside: dict[str, str] = {}
     for part in parts:
         set_aside |= part.set_aside
-        set_aside |= {name: "another file's is taken, the checkpoint's before all" for name in part.base if name in base}
+        set_aside |= dict.fromkeys(set(part.base) & set(base), "an earlier file's is taken, the checkpoint's first")
         base = {**part.base, **base}
     return base, set_aside
 

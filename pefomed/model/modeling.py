@@ -3,8 +3,9 @@
     pixels [images, 3, H, W] -> tower [images, 1 + patches, d] -> without CLS, grouped [images, patches / 4, 4 d]
            -> projector [images, patches / 4, hidden] -> put where `image_token_index` stands in the prompt -> Llama
 
-Two classes, as transformers and trl expect them: `PefomedModel` ends in hidden states, `PefomedForConditionalGeneration`
-adds the vocabulary head, the loss and `generate`. Source: paper section 3.1 and the published model's layout.
+Two classes, as transformers and trl expect them: `PefomedModel` ends in hidden states,
+`PefomedForConditionalGeneration` adds the vocabulary head, the loss and `generate`. Source: paper section 3.1 and the
+published model's layout.
 """
 
 from dataclasses import dataclass
@@ -121,9 +122,7 @@ class PefomedModel(PefomedPreTrainedModel):
         grouped = self.encode_images(pixel_values)
         return BaseModelOutputWithPooling(last_hidden_state=grouped, pooler_output=list(self.project(grouped)))
 
-    def _embed(
-        self, input_ids: torch.Tensor, image_features: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _embed(self, input_ids: torch.Tensor, image_features: torch.Tensor | None) -> torch.Tensor:
         """Token embeddings [batch, length, hidden] with image features in the places that wait for them."""
         image_places = input_ids == self.config.image_token_index
         embeds = self.get_input_embeddings()(input_ids.masked_fill(image_places, 0))

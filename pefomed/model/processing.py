@@ -5,7 +5,9 @@ positions, the text behind it, the answer, `</s>`. Control tokens are put in by 
 nothing a user or a data set writes can end a prompt or fake an image.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -26,7 +28,7 @@ CHAT_TEMPLATE = (
     "{% if message['role'] == 'user' %} [INST]"
     "{% for part in parts %}{% if part['type'] == 'image' %} <Img>" + IMAGE_PLACEHOLDER + " </Img>"
     "{% else %} {{ part['text'] }}{% endif %}{% endfor %} [/INST]"
-    "{% elif message['role'] == 'assistant' %} {% generation %}"
+    "{% elif message['role'] == 'assistant' %}{% generation %} "
     "{% for part in parts %}{{ part['text'] }}{% endfor %}{{ eos_token }}{% endgeneration %}"
     "{% else %}{{ raise_exception('roles are user and assistant, not ' + message['role']) }}{% endif %}"
     "{% endfor %}"
@@ -49,11 +51,33 @@ class PefomedImageProcessorPil(PilBackend):
     do_normalize = True
     do_convert_rgb = True
 
+    def fetch_images(self, image_url_or_urls):
+        """Files are opened by this package, since transformers would clip deep greys and drop transparency.
+
+        Pictures from the network and base64 texts are left to transformers.
+        """
+        source = image_url_or_urls
+        if isinstance(source, (list, tuple)):
+            return [self.fetch_images(one) for one in source]
+        if isinstance(source, (bytes, Path)) or (isinstance(source, str) and os.path.isfile(source)):
+            return open_image(source)
+        return super().fetch_images(source)
+
     def process_image(self, image, *args, **kwargs) -> np.ndarray:
-        """A PIL picture becomes uint8 [3, H, W]; arrays are taken as the base class takes them."""
+        """A PIL picture becomes uint8 [3, H, W]; arrays are taken as the base class takes them.
+
+        Raises:
+            ValueError: if an array is not uint8 with three channels.
+        """
         if hasattr(image, "convert"):
             return np.moveaxis(np.asarray(open_image(image)), -1, 0)
-        return super().process_image(image, *args, **kwargs)
+        array = super().process_image(image, *args, **kwargs)
+        if array.dtype != np.uint8 or array.shape[0] != 3:
+            raise ValueError(
+                f"a picture given as an array must be uint8 with three channels, found {array.dtype} "
+                f"{list(array.shape)}; give a PIL picture instead"
+            )
+        return array
 
     def resize(self, image: np.ndarray, size, *args, **kwargs) -> np.ndarray:
         """uint8 [3, H, W] -> uint8 [3, size, size], with the arithmetic of the Pillow that the published code used."""
@@ -153,6 +177,8 @@ class PefomedProcessor(ProcessorMixin):
         Raises:
             ValueError: without exactly one placeholder, or on a prompt past its bound that may not be cut.
         """
+        if max_text_tokens < 1:
+            raise ValueError(f"max_text_tokens must be at least 1, for the end token, not {max_text_tokens}")
         before, behind = split_at_image(prompt)
         image = [self.image_token_id] * self.image_tokens
         context = self.text_ids(before) + image + self.text_ids(behind)

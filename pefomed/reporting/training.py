@@ -25,9 +25,13 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
     sns.lineplot(data=steps, x="step", y="learning_rate", ax=axes[1])
     axes[1].set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
     if validation:
-        scores = pd.DataFrame(validation).melt("step", ["open", "closed", "exact_match"], "questions", "exact match (%)")
+        scores = pd.DataFrame(validation).melt(
+            "step", ["open", "closed", "exact_match"], "questions", "exact match (%)"
+        )
         scores["questions"] = scores["questions"].replace({"exact_match": "all"})
-        sns.lineplot(data=scores, x="step", y="exact match (%)", hue="questions", style="questions", markers=True, ax=axes[2])
+        sns.lineplot(
+            data=scores, x="step", y="exact match (%)", hue="questions", style="questions", markers=True, ax=axes[2]
+        )
     axes[2].set(title="Validation", ylim=(0, 100))
     figure.tight_layout()
     return figure

@@ -1,11 +1,11 @@
 """One training run in one folder: started, killed and started again with the same arguments, it ends the same.
 
-    run folder/
-      plan.json          what is trained on what; a run with another plan is refused this folder
-      checkpoints/       trl's, the last two, to resume from
-      validation/        a score per epoch, and the best adapter so far
-      train_log.jsonl    loss and learning rate
-      adapter/           the result, once it is whole
+run folder/
+  plan.json          what is trained on what; a run with another plan is refused this folder
+  checkpoints/       trl's, the last two, to resume from
+  validation/        a score per epoch, and the best adapter so far
+  train_log.jsonl    loss and learning rate
+  adapter/           the result, once it is whole
 """
 
 import json
@@ -119,7 +119,6 @@ def train_stage(
         "seed": seed,
         "blank_images": blank_images,
     }
-    _claim_folder(run_dir, plan)
     torch.manual_seed(seed)
     adapted = (
         load_adapter(model, init_from, trainable=True)
@@ -127,6 +126,7 @@ def train_stage(
         else fresh_adapter(model, stage.lora_r, stage.lora_alpha, stage.lora_dropout)
     )
     trainable = trainable_table(adapted)
+    _claim_folder(run_dir, plan)
     seconds = 0.0
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)

@@ -52,9 +52,8 @@ class ValidateAndKeepBest(TrainerCallback):
 
 def validation_score(model, rows: list[dict], answer: dict) -> dict[str, float]:
     """{"exact_match": percent, "open": ..., "closed": ..., "n": questions}."""
-    predictions = [
-        {**row, "prediction": text, "image": None} for row, text in zip(rows, answer_rows(model, rows, **answer))
-    ]
+    answers = answer_rows(model, rows, **answer)
+    predictions = [{**row, "prediction": text, "image": None} for row, text in zip(rows, answers, strict=True)]
     scores = exact_match(predictions)["exact_match"]
     return {
         "exact_match": scores["overall"],

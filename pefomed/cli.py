@@ -1,0 +1,288 @@
+"""The `pefomed` command: what the notebooks do, from a shell.
+
+Every subcommand is a few lines around a function of the library. Whatever the user got wrong ends with exit status 2
+and one line on stderr; Ctrl-C ends with 130. Nothing heavy is imported before a subcommand needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+# typer brings its own copy of click or uses the installed one, by version: this is either's class of usage errors.
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+TRAINING_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "pyarrow")
+
+LARGEST_IMAGE = 1792  # four times the paper's side; the position table grows with its square
+
+DATA_SETS = """\
+phantoms   Drawn by the package: chest, abdomen and head pictures of 112 x 112 pixels with questions about them.
+           Files: none. Use it without data_dir.
+
+vqa_rad    VQA-RAD (Lau et al. 2018, CC0): 315 radiographs, 2,248 questions. One of three forms in data_dir:
+           official  'VQA_RAD Dataset Public.json' and the folder 'VQA_RAD Image Folder'
+                     from https://osf.io/89kps
+           mevf      trainset.json (3,064 rows) and testset.json (451), as PeFoMed and most papers use them
+                     by https://github.com/aioz-ai/MICCAI19-MedVQA, pictures as in the official form
+           hf        the parquet files of flaviagiammarino/vqa-rad on the Hugging Face Hub
+           Check a folder with: pefomed data check vqa_rad FOLDER"""
+
+
+class OneLineErrors(TyperGroup):
+    """Tells a user's mistake in one line; `--debug`, wherever it stands, shows the traceback as well."""
+
+    def main(self, args: list[str] | None = None, prog_name: str | None = None, **extra: Any) -> None:
+        args = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in args
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(args=[text for text in args if text != "--debug"], prog_name="pefomed", **extra)
+        except USAGE_ERROR as error:
+            command = error.ctx.command_path if error.ctx else "pefomed"
+            code = complain(f"{error.format_message().rstrip('.')}; see {command} --help")
+        except ModuleNotFoundError as error:
+            if debug or (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
+                raise
+            code = complain(f"this command needs {error.name}; install it with: pip install 'pefomed[train]'")
+        except (ValueError, OSError) as error:
+            if debug:
+                raise
+            code = complain(str(error) or type(error).__name__)
+        if code == 130:
+            print("interrupted; the same command goes on from what is finished", file=sys.stderr)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def complain(message: str) -> int:
+    """Prints an error as one line on stderr; returns the exit status of a user's mistake."""
+    print(f"pefomed: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def quiet_libraries() -> None:
+    """Loading bars, reports and deprecation warnings of the libraries would bury the one line that matters."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(TRAINING_PACKAGES)})(\.|$)")
+
+
+app = typer.Typer(cls=OneLineErrors, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+data_app = typer.Typer(
+    rich_markup_mode=None,
+    help="""Which data sets there are, and whether a folder holds one.
+
+    \b
+    Examples:
+      pefomed data list
+      pefomed data check vqa_rad data/vqa_rad
+    """,
+)
+app.add_typer(data_app, name="data")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Fine-tune multimodal language models on medical pictures, answer questions with them, score the answers.
+
+    \b
+    Examples:
+      pefomed train configs/stage2_vqa_tiny.yaml
+      pefomed generate runs/stage2_vqa_tiny
+      pefomed evaluate runs/stage2_vqa_tiny/predictions.jsonl --out runs/stage2_vqa_tiny/metrics.json
+
+    Exit status: 0 for success, 2 for a mistake in what was asked or given, 130 after Ctrl-C.
+    """
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets, the files that each needs, and where they are to be had.
+
+    \b
+    Example:
+      pefomed data list
+    """
+    print(DATA_SETS)
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="vqa_rad or phantoms")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the data set; none for phantoms.")] = "",
+    variant: Annotated[str, typer.Option(help="Form of VQA-RAD, where DIR holds several.")] = "",
+) -> None:
+    """Read a data set, decode every picture, and say what is there: counts, form, leakage, fingerprint.
+
+    \b
+    Examples:
+      pefomed data check vqa_rad data/vqa_rad
+      pefomed data check vqa_rad data/vqa_rad --variant mevf
+      pefomed data check phantoms
+    """
+    from pefomed.runs import RunSettings, check_pictures, load_splits
+
+    options = {"variant": variant} if variant else {}
+    settings = RunSettings(dataset=name, data_dir=folder, dataset_options=options, output_dir="unused")
+    splits = load_splits(settings)
+    from pefomed.procedure import CLEAN
+
+    for split in ("train", "val", "test"):
+        print(f"{split}: {check_pictures(getattr(splits, split), CLEAN):,} pictures decoded")
+    print(splits.description)
+    print(f"Fingerprint with the splits: {splits.fingerprint}")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="STAGE_CONFIG.yaml", help="Settings of the run; see configs/.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Put in place of the file's; repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune LoRA and projector. A run that was killed goes on when the same command is given again.
+
+    \b
+    Examples:
+      pefomed train configs/stage2_vqa_tiny.yaml
+      pefomed train configs/stage2_vqa_tiny.yaml --set seed=1 --set output_dir=runs/seed1
+      pefomed train configs/stage2_vqa_tiny.yaml --set stage_changes.epochs=1 --set limit=200
+      accelerate launch --num_processes 4 -m pefomed.cli train configs/stage2_vqa_vqa_rad_paper.yaml
+    """
+    from pefomed.runs import train_run
+    from pefomed.settings import read_settings
+
+    settings = read_settings(config, changes or [])
+    quiet_libraries()
+    result = train_run(settings, progress, workers)
+    print(f"trained: {result.trainable['total']:,} parameters in {result.seconds:.0f} s")
+    for row in result.validation:
+        print(f"validation at step {row['step']}: exact match {row['exact_match']:.1f} %")
+    print(f"adapter: {result.adapter}")
+    print(f"next: pefomed generate {settings.output_dir}")
+
+
+@app.command()
+def generate(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run folder, or a configuration file.")],
+    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    pictures: Annotated[str, typer.Option(help="real, or the controls blank and shuffled")] = "real",
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Answer with the base alone.")] = False,
+    adapter: Annotated[str, typer.Option(help="Answer with this adapter in place of the run's own.")] = "",
+    condition: Annotated[str, typer.Option(help="What to call a model that no plan.json describes.")] = "",
+    batch_size: Annotated[int, typer.Option(help="Prompts at once.")] = 32,
+    num_beams: Annotated[int, typer.Option(help="1 for greedy.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer; 0 for the procedure's own bound.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Answer a split into predictions.jsonl. What was killed goes on when the same command is given again.
+
+    \b
+    Examples:
+      pefomed generate runs/stage2_vqa_tiny
+      pefomed generate runs/stage2_vqa_tiny --pictures blank
+      pefomed generate configs/stage2_vqa_tiny.yaml --zero-shot
+      pefomed generate configs/stage2_vqa_vqa_rad_paper.yaml --adapter converted/adapter --condition stage1+2
+    """
+    from pefomed.runs import generate_run
+
+    quiet_libraries()
+    path = generate_run(
+        run_dir,
+        split,
+        pictures,
+        zero_shot=zero_shot,
+        adapter=adapter,
+        condition=condition,
+        batch_size=batch_size,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    )
+    print(f"predictions: {path}")
+    metrics = path.with_name(f"{path.stem.replace('predictions', 'metrics', 1)}.json")
+    print(f"next: pefomed evaluate {path} --task vqa --out {metrics}")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[str, typer.Argument(metavar="PREDICTIONS.jsonl", help="Of this package or any model.")],
+    task: Annotated[str, typer.Option(help="vqa")] = "vqa",
+    out: Annotated[str, typer.Option(metavar="METRICS.json", help="Where to write the scores as well.")] = "",
+) -> None:
+    """Score predictions, with 95 % intervals and breakdowns. Needs no GPU and none of the training packages.
+
+    \b
+    Examples:
+      pefomed evaluate runs/stage2_vqa_tiny/predictions.jsonl
+      pefomed evaluate predictions.jsonl --task vqa --out metrics.json
+    """
+    from pefomed.files import write_json
+    from pefomed.metrics import format_scores, vqa_scores
+
+    if task != "vqa":
+        raise ValueError(f"parameter task must be vqa, the one task that this version evaluates, not {task!r}")
+    if out and Path(out).is_dir():
+        raise ValueError(f"parameter out: {out} is a folder; name a file")
+    scores = vqa_scores(predictions)
+    if out:
+        write_json(out, scores)
+    print(format_scores(scores))
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT.pth", help="MiniGPT-v2 or PeFoMed checkpoint.")],
+    out_dir: Annotated[str, typer.Argument(metavar="OUT_DIR", help="Gets base/ and adapter/.")],
+    eva: Annotated[str, typer.Option(metavar="EVA.pth", help="eva_vit_g.pth")] = "",
+    llama: Annotated[str, typer.Option(metavar="DIR", help="Hugging Face folder of LLaMA-2-7B-chat.")] = "",
+    image_size: Annotated[int, typer.Option(help="Side of the pictures in pixels, a multiple of 14.")] = 448,
+    lora_alpha: Annotated[int, typer.Option(help="LoRA's alpha, which no checkpoint states.")] = 16,
+) -> None:
+    """Turn published weights into a base folder and an adapter folder. Code inside a checkpoint is never run.
+
+    \b
+    Examples:
+      pefomed convert pefomed.pth converted
+      pefomed convert minigptv2.pth converted --eva eva_vit_g.pth --llama Llama-2-7b-chat-hf
+    """
+    if image_size % 14 or not 28 <= image_size <= LARGEST_IMAGE:
+        raise ValueError(
+            f"parameter image_size must be a multiple of 14 from 28 to {LARGEST_IMAGE:,} pixels, not {image_size}"
+        )
+    if lora_alpha < 1:
+        raise ValueError(f"parameter lora_alpha must be at least 1, not {lora_alpha}")
+    from pefomed.runs import check_output_dir
+
+    check_output_dir(out_dir, "OUT_DIR")
+    quiet_libraries()
+    from pefomed.model import PefomedConfig
+    from pefomed.model.convert import config_from_files, convert
+    from pefomed.model.presets import paper_config
+
+    if llama and not Path(llama).is_dir():  # transformers would look for it on the Hub
+        raise FileNotFoundError(f"parameter llama: {llama}: no such folder")
+    if llama:
+        config = config_from_files(llama, {}, image_size)
+    else:
+        vision = {"model_type": "blip_2_vision_model", "image_size": image_size}
+        config = PefomedConfig(vision_config=vision, text_config=paper_config().text_config)
+    out = Path(out_dir)
+    print(convert(checkpoint, out, config, eva or None, llama or None, lora_alpha))
+    for part in ("base", "adapter"):
+        if (out / part).is_dir():
+            print(f"{part}: {out / part}")
+
+
+if __name__ == "__main__":
+    app()
