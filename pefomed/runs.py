@@ -58,8 +58,8 @@ def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) ->
         FileNotFoundError: a file or folder is missing.
     """
     check_output_dir(settings.output_dir)
-    from pefomed.loading import load_whole_base
     from pefomed.model.adapters import find_adapter
+    from pefomed.model.presets import load_base
     from pefomed.training.run import train_stage
 
     if settings.init_from:
@@ -68,7 +68,7 @@ def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) ->
     for rows in (splits.train, splits.val, splits.test):
         if rows is not None:
             check_pictures(rows, procedure)
-    model, processor = load_whole_base(settings)
+    model, processor = load_base(settings.preset, settings.base_dir)
     result = train_stage(
         model,
         processor,

@@ -6,6 +6,37 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PARITY_RECORDS = pytest.StashKey[list]()
+PARITY_ARRAYS = pytest.StashKey[list]()
+
+
+def pytest_configure(config):
+    config.parity_records = PARITY_RECORDS
+    config.stash[PARITY_RECORDS] = []
+    config.stash[PARITY_ARRAYS] = []
+
+
+def pytest_sessionfinish(session):
+    """Tells what was compared with the published code, from a worker process to the one that writes the summary."""
+    arrays = [array for compared in session.config.stash[PARITY_RECORDS] for array in compared()]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["parity"] = arrays
+    else:
+        session.config.stash[PARITY_ARRAYS] += arrays
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[PARITY_ARRAYS] += getattr(node, "workeroutput", {}).get("parity", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    arrays = [tuple(array) for array in config.stash[PARITY_ARRAYS]]
+    if arrays:
+        difference, where = max(arrays)
+        terminalreporter.write_line(
+            f"parity: {len(arrays)} recorded arrays compared, largest relative difference {difference:.1e} in {where}"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +64,12 @@ def tiny_base(tmp_path_factory) -> Path:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     vocabulary = len(tokenizer)
     config = PefomedConfig(
-        vision_config=Blip2VisionConfig(image_size=56, **sizes),
+        vision_config=Blip2VisionConfig(image_size=56, **sizes, initializer_range=0.2),
         text_config=LlamaConfig(
             vocab_size=vocabulary,
             num_key_value_heads=2,
             max_position_embeddings=512,
+            initializer_range=0.2,
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,

@@ -140,8 +140,11 @@ def scene_pixels(scene: Scene) -> np.ndarray:
 
 
 def collate(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
-    """Right-padded batch; pictures of the rows that have one, in order, and their patches' classes."""
-    length = max(len(row.input_ids) for row in rows)
+    """Right-padded batch; pictures of the rows that have one, in order, and their patches' classes.
+
+    Lengths are multiples of 32: on the CPU every new shape costs a compilation, and thousands of them a slow process.
+    """
+    length = rounded_up(max(len(row.input_ids) for row in rows), 32)
 
     def padded(name: str, fill: int) -> torch.Tensor:
         return torch.tensor([getattr(row, name) + [fill] * (length - len(row.input_ids)) for row in rows])
@@ -155,6 +158,11 @@ def collate(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
         "images": torch.from_numpy(np.stack([row.image for row in pictures])),
         "patches": torch.from_numpy(np.stack([row.patches for row in pictures]).astype(np.int64)),
     }
+
+
+def rounded_up(number: int, multiple: int) -> int:
+    """The next multiple at or above a number."""
+    return -(-number // multiple) * multiple
 
 
 def corpus(seed: int, documents: int) -> Iterator[str]:

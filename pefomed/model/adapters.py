@@ -77,6 +77,19 @@ def base_fingerprint(model: PefomedForConditionalGeneration) -> str:
     return digest.hexdigest()
 
 
+def save_adapter(model: PeftModel, folder: str | Path) -> None:
+    """Writes an adapter as a PEFT folder that says nothing about this machine.
+
+    peft records where the base was loaded from, in the configuration and in a model card; which base it belongs to is
+    told by `adapter_origin.json` instead.
+    """
+    folder = Path(folder)
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    settings = read_json(folder / "adapter_config.json")
+    write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": None})
+
+
 def write_origin(folder: str | Path, fingerprint: str, init_from: dict | None = None) -> None:
     """Records beside an adapter which base it belongs to and which adapter it started from."""
     weights = sha256_file(Path(folder) / WEIGHTS_FILE)

@@ -103,6 +103,8 @@ def _compare(what: str, found: dict[str, torch.Tensor], expected: dict[str, tupl
 
 def config_from_files(llama_dir: str | Path, vision: dict, image_size: int) -> PefomedConfig:
     """The paper's configuration with the sizes that the LLaMA folder states; `vision` overrides the EVA ViT-g's."""
+    if not (Path(llama_dir) / "config.json").is_file():
+        raise FileNotFoundError(f"{llama_dir}: no config.json; expected a Hugging Face LLaMA folder")
     text = LlamaConfig.from_pretrained(llama_dir)
     return PefomedConfig(
         vision_config={"model_type": "blip_2_vision_model", **vision, "image_size": image_size},

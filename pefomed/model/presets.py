@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, Blip2VisionConfig, LlamaConfig
 
 from pefomed.controls import IMAGE_PLACEHOLDER
@@ -115,7 +116,7 @@ def load_base(
         dtype: of the frozen weights; default float32 on CPU, bfloat16 on a GPU. The projector stays float32.
 
     Raises:
-        ValueError: for an unknown preset, or "paper" without `base_dir`.
+        ValueError: for an unknown preset, "paper" without `base_dir`, or weights that are damaged, incomplete or NaN.
         FileNotFoundError: if the folder lacks its configuration.
     """
     if preset not in PRESETS:
@@ -130,6 +131,27 @@ def load_base(
         raise FileNotFoundError(f"{folder}: no config.json; expected a folder written by `pefomed convert`")
     if dtype is None:
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    model = PefomedForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    try:
+        model = PefomedForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        _check_whole(model, folder)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}: the weights are damaged, perhaps cut short ({error}); copy them again") from error
     processor = build_processor(AutoTokenizer.from_pretrained(folder), model.config)
     return model.eval(), processor
+
+
+def _check_whole(model: PefomedForConditionalGeneration, folder: Path) -> None:
+    """transformers only warns of tensors that a file lacks, and leaves them at their random start."""
+    stored: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored |= set(file.keys())
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    missing = sorted(set(dict(model.named_parameters())) - stored - tied)
+    if missing:
+        raise ValueError(
+            f"{folder}: the base lacks {len(missing)} tensors ({', '.join(missing[:3])}); convert it again"
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{folder}: {name} holds NaN or infinity; the base is damaged, convert it again")

@@ -14,6 +14,7 @@ from pefomed.model.processing import IGNORE_LABEL, PefomedProcessor
 from pefomed.procedure import CLEAN, Procedure
 
 PICTURES = ("real", "blank", "shuffled")
+PUBLISHED_PAD = "$$"  # an ordinary piece of LLaMA-2's vocabulary that the published code pads with
 
 
 @dataclass
@@ -123,7 +124,9 @@ def encode_row(processor: PefomedProcessor, row: dict, procedure: Procedure, max
     asked = instruction(
         row["task"], row["question"], procedure=procedure, training=True, dataset=row["dataset"], rng=rng
     )
-    ignored = processor.tokenizer.pad_token_id if procedure.ignore_pad_pieces_in_targets else None
+    ignored = None
+    if procedure.ignore_pad_pieces_in_targets:
+        ignored = processor.tokenizer.get_vocab().get(PUBLISHED_PAD)
     return processor.encode(
         render_prompt(asked, procedure, training=True),
         target_text(row["answer"], procedure),

@@ -25,6 +25,7 @@ from pefomed.model.adapters import (
     find_adapter,
     fresh_adapter,
     load_adapter,
+    save_adapter,
     trainable_table,
     write_origin,
 )
@@ -210,7 +211,7 @@ def _publish(adapted, run_dir: Path, fingerprint: str, start: dict | None) -> No
     if best is not None:
         shutil.copytree(best["folder"], aside)
     else:
-        adapted.save_pretrained(aside)
+        save_adapter(adapted, aside)
     write_origin(aside, fingerprint, start)
     if (run_dir / "adapter").exists():
         shutil.rmtree(run_dir / "adapter")

@@ -70,10 +70,15 @@ class Stage:
         for name in ("epochs", "batch_size", "gradient_accumulation", "lora_r", "max_text_tokens", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.min_learning_rate <= self.learning_rate:
+        for name in ("steps_per_epoch", "warmup_steps", "weight_decay", "max_grad_norm", "warmup_learning_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"stage {name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"stage lora_dropout must be from 0 to below 1, not {self.lora_dropout}")
+        if not 0 <= self.min_learning_rate <= self.learning_rate or not self.learning_rate:
             raise ValueError(
                 f"stage min_learning_rate={self.min_learning_rate} must lie between 0 and "
-                f"learning_rate={self.learning_rate}"
+                f"learning_rate={self.learning_rate}, which must be above 0"
             )
 
 

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from pefomed.files import read_json, write_json
 from pefomed.inference.generate import answer_rows
 from pefomed.metrics import exact_match
+from pefomed.model.adapters import save_adapter
 
 
 class ValidateAndKeepBest(TrainerCallback):
@@ -42,7 +43,7 @@ class ValidateAndKeepBest(TrainerCallback):
         if best is None or score["exact_match"] > best["exact_match"]:
             aside = self.folder / f".{target.name}"
             shutil.rmtree(aside, ignore_errors=True)
-            model.save_pretrained(aside)
+            save_adapter(model, aside)
             write_json(aside / "score.json", {"step": state.global_step, **score})
             aside.rename(target)
             for other in self.folder.glob("step-*"):

@@ -15,7 +15,6 @@ import pytest
 from safetensors.numpy import load_file
 
 HERE = Path(__file__).parent
-RECORDS = []
 IMAGE_MARKER = -200
 
 
@@ -49,6 +48,14 @@ class Record:
         self.inputs.setdefault(file, set()).add(name)
         return self.array(file, name)
 
+    def compared_arrays(self):
+        """(relative difference, name of the array) of all that was compared so far."""
+        return [
+            (difference, f"{self.name}/{file}: {name}")
+            for file, names in self.compared.items()
+            for name, difference in names.items()
+        ]
+
     def listed(self, file, *prefixes):
         return [name for name in self.json("README.json")["arrays"][file] if name.startswith(prefixes or "")]
 
@@ -79,30 +86,20 @@ class Record:
             assert {name for name in seen if name.startswith(prefixes)} == set(self.listed(file, *prefixes)), file
 
 
-def pytest_terminal_summary(terminalreporter):
-    worst = [
-        (difference, f"{record.name}/{file}: {name}")
-        for record in RECORDS
-        for file, names in record.compared.items()
-        for name, difference in names.items()
-    ]
-    if worst:
-        difference, where = max(worst)
-        terminalreporter.write_line(
-            f"parity: {len(worst)} recorded arrays compared, largest relative difference {difference:.1e} in {where}"
-        )
+def kept(request, record):
+    """Known to the summary at the end of the run, in whichever process the tests run (see tests/conftest.py)."""
+    request.config.stash[request.config.parity_records].append(record.compared_arrays)
+    return record
 
 
 @pytest.fixture(scope="session")
-def small_record():
-    RECORDS.append(Record("reference_small", HERE / "data"))
-    return RECORDS[-1]
+def small_record(request):
+    return kept(request, Record("reference_small", HERE / "data"))
 
 
 @pytest.fixture(scope="session")
-def record(shared):
-    RECORDS.append(Record("reference", shared / "reference"))
-    return RECORDS[-1]
+def record(request, shared):
+    return kept(request, Record("reference", shared / "reference"))
 
 
 @dataclass

@@ -52,17 +52,17 @@ def kill_at_random(what: str, base: Path, run_dir: Path, ready: Path, rng: rando
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(small_base, tmp_path_factory) -> tuple[Path, float]:
+def uninterrupted(tiny_base, tmp_path_factory) -> tuple[Path, float]:
     run_dir = tmp_path_factory.mktemp("uninterrupted")
     began = time.monotonic()
-    finish(start("train", small_base, run_dir))
+    finish(start("train", tiny_base, run_dir))
     return run_dir, time.monotonic() - began
 
 
-def test_training_killed_five_times_ends_with_the_same_weights(small_base, uninterrupted, tmp_path):
+def test_training_killed_five_times_ends_with_the_same_weights(tiny_base, uninterrupted, tmp_path):
     run_dir = tmp_path / "killed"
     rng = random.Random(20240611)
-    hits = kill_at_random("train", small_base, run_dir, run_dir / "plan.json", rng, span=5.0)
+    hits = kill_at_random("train", tiny_base, run_dir, run_dir / "plan.json", rng, span=5.0)
     assert hits >= 2, "the training ended before it could be killed: make it longer"
     expected = load_file(uninterrupted[0] / "adapter" / "adapter_model.safetensors")
     found = load_file(run_dir / "adapter" / "adapter_model.safetensors")
@@ -74,12 +74,12 @@ def test_training_killed_five_times_ends_with_the_same_weights(small_base, unint
     assert not (run_dir / "checkpoints").exists()
 
 
-def test_generation_killed_five_times_writes_the_same_answers(small_base, tmp_path):
+def test_generation_killed_five_times_writes_the_same_answers(tiny_base, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start("generate", small_base, whole))
+    finish(start("generate", tiny_base, whole))
     expected = (whole / "predictions.jsonl").read_bytes()
     partial = killed / "predictions.jsonl.partial"
-    hits = kill_at_random("generate", small_base, killed, partial, random.Random(7), span=0.6)
+    hits = kill_at_random("generate", tiny_base, killed, partial, random.Random(7), span=0.6)
     assert hits >= 2, "the generation ended before it could be killed: make it longer"
     assert (killed / "predictions.jsonl").read_bytes() == expected
     assert sorted(path.name for path in killed.iterdir()) == ["predictions.jsonl"]

@@ -14,17 +14,17 @@ from pefomed.training.stages import get_stage
 STAGE = get_stage("stage2_vqa", "tiny", epochs=2, batch_size=8, warmup_steps=2, save_steps=3, max_text_tokens=8)
 
 
-def run(small_base, phantoms, folder, stage=STAGE, validation="val", **changes):
-    model, processor = load_base("tiny", small_base, dtype=torch.float32)
+def run(tiny_base, phantoms, folder, stage=STAGE, validation="val", **changes):
+    model, processor = load_base("tiny", tiny_base, dtype=torch.float32)
     arguments = {"seed": 0, "procedure": CLEAN, "data_fingerprint": "drawn", "progress": False, **changes}
     held_out = phantoms[validation] if validation else None
     return train_stage(model, processor, stage, phantoms["train"], held_out, folder, **arguments)
 
 
 @pytest.fixture(scope="module")
-def finished(small_base, phantoms, tmp_path_factory):
+def finished(tiny_base, phantoms, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "first"
-    return folder, run(small_base, phantoms, folder)
+    return folder, run(tiny_base, phantoms, folder)
 
 
 def test_it_leaves_adapter_log_and_validation(finished):
@@ -42,10 +42,10 @@ def test_the_kept_adapter_is_the_best_by_validation(finished):
     assert (kept["step"], kept["exact_match"]) == (best["step"], best["exact_match"])
 
 
-def test_run_again_it_returns_at_once(finished, small_base, phantoms):
+def test_run_again_it_returns_at_once(finished, tiny_base, phantoms):
     folder, first = finished
     before = (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
-    again = run(small_base, phantoms, folder)
+    again = run(tiny_base, phantoms, folder)
     assert again.seconds == 0 and again.log == first.log
     assert (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
 
@@ -55,15 +55,15 @@ def test_run_again_it_returns_at_once(finished, small_base, phantoms):
     [{"seed": 1}, {"data_fingerprint": "other"}, {"blank_images": True}],
     ids=lambda change: next(iter(change)),
 )
-def test_another_plan_is_refused_the_folder(finished, small_base, phantoms, changes):
+def test_another_plan_is_refused_the_folder(finished, tiny_base, phantoms, changes):
     name = "data" if "data_fingerprint" in changes else next(iter(changes))
     with pytest.raises(ValueError, match=f"holds another run .different: .*{name}"):
-        run(small_base, phantoms, finished[0], **changes)
+        run(tiny_base, phantoms, finished[0], **changes)
 
 
-def test_the_frozen_weights_stay_as_they_were(finished, small_base):
+def test_the_frozen_weights_stay_as_they_were(finished, tiny_base):
     folder, _ = finished
-    base, _ = load_base("tiny", small_base, dtype=torch.float32)
+    base, _ = load_base("tiny", tiny_base, dtype=torch.float32)
     before = {name: value.clone() for name, value in base.state_dict().items()}
     adapted = load_adapter(base, folder, trainable=False)
     for name, value in adapted.get_base_model().state_dict().items():
@@ -72,25 +72,25 @@ def test_the_frozen_weights_stay_as_they_were(finished, small_base):
             assert value.equal(before[original]), name
 
 
-def test_a_second_stage_records_where_it_came_from(finished, small_base, phantoms, tmp_path):
+def test_a_second_stage_records_where_it_came_from(finished, tiny_base, phantoms, tmp_path):
     folder, _ = finished
-    run(small_base, phantoms, tmp_path / "second", init_from=str(folder))
+    run(tiny_base, phantoms, tmp_path / "second", init_from=str(folder))
     origin = json.loads((tmp_path / "second" / "adapter" / "adapter_origin.json").read_text())
     first = json.loads((folder / "adapter" / "adapter_origin.json").read_text())
     assert origin["init_from"] == {"name": "first", "adapter_sha256": first["adapter_sha256"]}
     assert origin["base_fingerprint"] == first["base_fingerprint"]
 
 
-def test_without_validation_the_last_weights_are_kept(small_base, phantoms, tmp_path):
-    result = run(small_base, phantoms, tmp_path / "last", validation=None)
+def test_without_validation_the_last_weights_are_kept(tiny_base, phantoms, tmp_path):
+    result = run(tiny_base, phantoms, tmp_path / "last", validation=None)
     assert result.validation == []
     assert not (tmp_path / "last" / "adapter" / "score.json").exists()
 
 
-def test_a_torn_checkpoint_is_not_resumed_from(small_base, phantoms, tmp_path):
+def test_a_torn_checkpoint_is_not_resumed_from(tiny_base, phantoms, tmp_path):
     torn = tmp_path / "torn" / "checkpoints" / "checkpoint-9"
     torn.mkdir(parents=True)
     (torn / "trainer_state.json").write_text("{")
-    result = run(small_base, phantoms, tmp_path / "torn")
+    result = run(tiny_base, phantoms, tmp_path / "torn")
     assert result.seconds > 0
     assert not torn.exists()

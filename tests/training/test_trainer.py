@@ -58,13 +58,13 @@ def test_the_loss_is_the_mean_it_says(small, phantoms, tmp_path, loss):
 
 
 @pytest.mark.parametrize("loss", ["token_mean", "answer_mean"])
-def test_accumulated_micro_batches_equal_one_batch(small_base, phantoms, tmp_path, loss):
+def test_accumulated_micro_batches_equal_one_batch(tiny_base, phantoms, tmp_path, loss):
     from pefomed.model.presets import load_base
 
     rows = phantoms["train"].select(range(16))
     ends = []
     for batch_size, accumulation in ((8, 1), (2, 4)):
-        small = load_base("tiny", small_base, dtype=torch.float32)
+        small = load_base("tiny", tiny_base, dtype=torch.float32)
         changes = {"batch_size": batch_size, "gradient_accumulation": accumulation, "loss": loss}
         trainer, model, _ = trainer_of(small, rows, tmp_path / str(batch_size), **changes)
         trainer.train()
@@ -73,12 +73,12 @@ def test_accumulated_micro_batches_equal_one_batch(small_base, phantoms, tmp_pat
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=2e-6, msg=name)
 
 
-def test_gradient_checkpointing_changes_nothing(small_base, phantoms, tmp_path):
+def test_gradient_checkpointing_changes_nothing(tiny_base, phantoms, tmp_path):
     from pefomed.model.presets import load_base
 
     ends = []
     for checkpointing in (False, True):
-        small = load_base("tiny", small_base, dtype=torch.float32)
+        small = load_base("tiny", tiny_base, dtype=torch.float32)
         trainer, model, _ = trainer_of(
             small,
             phantoms["train"].select(range(8)),

@@ -1,0 +1,111 @@
+"""notebooks/stage2_vqa.ipynb, run by papermill as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOTEBOOK = REPOSITORY / "notebooks" / "stage2_vqa.ipynb"
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(home|Users|root|tmp|mnt|opt|var|usr|work|srv)/\w|[A-Z]:\\\\\w")
+
+
+def papermill(folder: Path, **parameters) -> subprocess.CompletedProcess:
+    """Runs the notebook with `folder` as working directory, so that every path in it is relative."""
+    given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), "out.ipynb", *given],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def visible(notebook) -> str:
+    """Everything a reader of an executed notebook can see or find, pictures aside."""
+    texts = []
+    for cell in notebook.cells:
+        texts.append(cell.source)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            texts += [output.get("text", ""), *output.get("traceback", [])]
+            texts += ["".join(value) for kind, value in data.items() if kind.startswith("text/")]
+    return "\n".join(texts)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    finished = papermill(folder, limit=48, epochs=1)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return folder, nbformat.read(folder / "out.ipynb", as_version=4)
+
+
+def test_the_embedded_default_runs_to_its_end(executed):
+    folder, notebook = executed
+    run = folder / "runs" / "stage2_vqa"
+    names = {path.name for path in run.iterdir()}
+    assert {"adapter", "predictions.jsonl", "metrics.json", "run.json"} <= names
+    assert {"predictions_zero_shot.jsonl", "predictions_blank.jsonl", "predictions_shuffled.jsonl"} <= names
+    assert not [name for name in names if name.endswith(".partial")]
+    assert json.loads((run / "metrics.json").read_text())["n"]["overall"] == 48
+    pictures = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 4
+
+
+def test_what_it_shows_is_what_the_files_say(executed):
+    folder, notebook = executed
+    overall = json.loads((folder / "runs" / "stage2_vqa" / "metrics.json").read_text())["exact_match"]["overall"]
+    assert f"{overall:.1f}" in visible(notebook)
+
+
+def test_no_path_of_the_machine_is_in_the_executed_notebook(executed):
+    folder, notebook = executed
+    found = ABSOLUTE_PATH.search(visible(notebook))
+    assert found is None, visible(notebook)[max(0, found.start() - 100) : found.end() + 100]
+    assert str(folder) not in json.dumps(notebook)
+
+
+def test_run_again_it_trains_nothing_anew(executed):
+    folder, _ = executed
+    weights = folder / "runs" / "stage2_vqa" / "adapter" / "adapter_model.safetensors"
+    before = weights.stat().st_mtime_ns
+    finished = papermill(folder, limit=48, epochs=1, controls=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"nosuch": 3}, "unknown parameter: nosuch; choose from base_dir, controls, data_dir"),
+        ({"epochs": "many"}, "parameter epochs must be int, not 'many'"),
+        ({"preset": "huge"}, "parameter preset must be one of 'tiny', 'paper', not 'huge'"),
+        ({"data_dir": "/data/of/mine"}, "parameter data_dir must be a relative path"),
+        ({"dataset": "vqa_rad"}, "parameter data_dir is empty"),
+        ({"preset": "paper"}, "parameter base_dir is empty"),
+    ],
+)
+def test_an_impossible_parameter_ends_it_with_one_clear_line(tmp_path, parameters, message):
+    finished = papermill(tmp_path, **parameters)
+    assert finished.returncode == 1
+    assert message in finished.stderr
+    assert not (tmp_path / "runs").exists(), "something was started"
+
+
+@pytest.mark.slow
+def test_real_vqa_rad_runs_to_its_end(shared, tmp_path):
+    (tmp_path / "shared").symlink_to(shared)
+    finished = papermill(tmp_path, dataset="vqa_rad", data_dir="shared/data/vqa_rad_official", limit=60, epochs=1)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    record = json.loads((tmp_path / "runs" / "stage2_vqa" / "run.json").read_text())
+    assert "official" in record["data"]
+    assert str(tmp_path) not in json.dumps(record)

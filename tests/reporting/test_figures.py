@@ -1,0 +1,97 @@
+"""Figures and tables from rows and scores."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from pefomed.metrics import vqa_scores
+from pefomed.reporting.accuracy import accuracy_by_kind, condition_table
+from pefomed.reporting.examples import show_examples
+from pefomed.reporting.training import training_curves
+
+
+def picture(colour: int) -> dict:
+    buffer = io.BytesIO()
+    Image.new("L", (20, 30), colour).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def rows(n: int = 6) -> list[dict]:
+    return [
+        {
+            "id": f"q{i}",
+            "dataset": "drawn",
+            "task": "vqa",
+            "image": picture(40 * i),
+            "question": "is there a nodule?" if i % 2 else "which organ is shown?",
+            "answer": "yes" if i % 2 else "chest",
+            "answer_type": "closed" if i % 2 else "open",
+            "question_type": "PRES" if i % 2 else "ORGAN",
+            "image_organ": "CHEST",
+            "phrase_type": "freeform",
+            "group": f"g{i // 2}",
+        }
+        for i in range(n)
+    ]
+
+
+def scores() -> dict:
+    predictions = [{**row, "prediction": "yes"} for row in rows()]
+    for row in predictions:
+        row.pop("image")
+    return vqa_scores(predictions)
+
+
+def texts(figure) -> str:
+    return "\n".join(text.get_text() for axis in figure.axes for text in [axis.title, *axis.texts]) + "\n".join(
+        axis.get_title(loc="left") for axis in figure.axes
+    )
+
+
+def test_examples_show_question_answer_and_verdict():
+    shown = texts(show_examples(rows(), {f"q{i}": "yes" for i in range(6)}))
+    assert "is there a nodule?" in shown and "answer: chest" in shown
+    assert shown.count("✓") == 3 and shown.count("✗") == 3
+
+
+def test_no_picture_of_a_credentialed_data_set_is_drawn():
+    lent = [{**row, "dataset": "mimic_cxr"} for row in rows(2)]
+    with pytest.raises(ValueError, match="refused to draw examples: row 'q0' is of mimic_cxr"):
+        show_examples(lent)
+
+
+def test_no_rows_is_an_error():
+    with pytest.raises(ValueError, match="no rows to show"):
+        show_examples([])
+
+
+def test_the_table_has_a_line_a_condition_with_n_and_interval():
+    table = condition_table({"zero-shot": scores(), "stage 2": scores()})
+    assert list(table.index) == ["zero-shot", "stage 2"]
+    assert table.loc["stage 2", "n"] == 6
+    assert table.loc["stage 2", "closed"].startswith("100.0 (")
+    assert table.loc["stage 2", "overall"].startswith("50.0 (")
+
+
+def test_bars_stand_at_the_scores():
+    figure = accuracy_by_kind(scores(), title="all")
+    heights = sorted(bar.get_height() for bar in figure.axes[0].patches)
+    assert heights == [0.0, 100.0]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["ORGAN", "PRES"]
+
+
+def test_curves_show_every_logged_step():
+    log = [{"step": s, "loss": 3.0 / s, "learning_rate": 1e-3} for s in (1, 10, 20)]
+    validation = [{"step": s, "exact_match": 50.0, "open": 40.0, "closed": 60.0} for s in (10, 20)]
+    figure = training_curves(log, validation)
+    assert list(figure.axes[0].lines[0].get_xdata()) == [1, 10, 20]
+    assert {text.get_text() for text in figure.axes[2].get_legend().get_texts()} == {"open", "closed", "all"}
+    assert len(training_curves(log, []).axes[2].lines) == 0
+
+
+def test_figures_need_no_torch():
+    code = "import pefomed.reporting.accuracy, pefomed.reporting.examples, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
