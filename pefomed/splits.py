@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "val", "test")
+# VQA-RAD has no validation split; a run needs one to choose its best epoch without looking at the test split.
+RUN_VAL_FRACTION = 0.1
 
 
 class Splits(NamedTuple):
@@ -43,7 +45,7 @@ def load_splits(settings: RunSettings) -> Splits:
     from pefomed.data import load_dataset
     from pefomed.data.fingerprint import fingerprint
 
-    options = dict(settings.dataset_options)
+    options = loader_options(settings)
     wanted = [split for split in SPLITS if split != "val" or options.get("val_fraction") != 0]
     found: dict[str, datasets.Dataset] = {}
     for split in wanted:
@@ -54,6 +56,12 @@ def load_splits(settings: RunSettings) -> Splits:
     prints = {split: fingerprint(rows) for split, rows in found.items()}
     whole = hashlib.sha256("".join(f"{split} {value}\n" for split, value in prints.items()).encode()).hexdigest()
     return Splits(found["train"], found.get("val"), found["test"], whole, _description(settings, found))
+
+
+def loader_options(settings: RunSettings) -> dict:
+    """The loader's options, with a tenth of VQA-RAD's training pictures set apart where nothing else is asked for."""
+    parted = {"val_fraction": RUN_VAL_FRACTION} if settings.dataset == "vqa_rad" else {}
+    return {**parted, **settings.dataset_options}
 
 
 def limit_rows(rows: datasets.Dataset, limit: int) -> datasets.Dataset:
@@ -79,7 +87,7 @@ def _description(settings: RunSettings, found: Mapping[str, datasets.Dataset]) -
         return f"Phantoms, drawn by the package. {used}"
     from pefomed.data.vqa_rad import describe_vqa_rad
 
-    described = describe_vqa_rad(settings.data_dir, **settings.dataset_options)
+    described = describe_vqa_rad(settings.data_dir, **loader_options(settings))
     return f"{dataclasses.replace(described, data_dir=Path(settings.data_dir).resolve().name)} {used}"
 
 

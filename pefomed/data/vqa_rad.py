@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VAL_FRACTION = 0.1
+VAL_FRACTION = 0.0  # the published splits; runs set a tenth of the training pictures apart (pefomed/splits.py)
 PUBLISHED_ROWS = {"official": (1797, 451), "mevf": (3064, 451), "hf": (1793, 451)}
 IMAGE_FOLDERS = ("images", "VQA_RAD Image Folder", "VQA_RAD_Image_Folder", "VQA_RAD_Images")
 
@@ -127,8 +127,8 @@ def load_vqa_rad(
         variant: "official", "mevf" or "hf", for a folder that holds several forms.
         image_dir: The folder of the pictures; the default looks inside and beside `data_dir`.
         drop_leaked: Leave out training rows that are framed versions of test questions (form "mevf": 284 rows).
-        val_fraction: Share of the training pictures whose questions become "val" instead of "train"; 0 keeps all of
-            the published training rows in "train" and has no "val".
+        val_fraction: Share of the training pictures whose questions become "val" instead of "train"; 0, the default,
+            keeps all of the published training rows in "train" and has no "val".
         seed: Chooses these pictures.
         missing_images: "error", or "drop" to leave out rows whose picture file is missing.
 
