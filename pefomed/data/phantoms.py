@@ -16,7 +16,7 @@ from pefomed.data.example import make_dataset
 from pefomed.embedded.phantoms import Phantom, build_vqa, caption, patient_seed, report, split_phantoms
 
 NAME = "phantoms"
-DEFAULT_IMAGES = {"train": 500, "val": 100, "test": 200}
+DEFAULT_IMAGES = {"train": 500, "val": 60, "test": 200}
 TASKS = ("vqa", "caption", "report")
 
 
@@ -28,7 +28,7 @@ def load_phantoms(
     Args:
         split: "train", "val" or "test".
         task: "vqa", "caption" or "report". The same split and seed show the same patients for every task.
-        images: how many pictures; None takes 500, 100 or 200 by split.
+        images: how many pictures; None takes 500, 60 or 200 by split.
         questions_per_image: for "vqa" only.
         seed: seed of the data set; two seeds share no patient.
 

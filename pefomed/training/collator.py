@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +70,30 @@ class PixelStore:
         return self.to_pixels(Image.new("RGB", (size["width"], size["height"])))
 
 
+@dataclass
+class FeatureStore:
+    """What the frozen tower makes of each picture, kept in memory: it never changes, so once is enough.
+
+    Every picture is encoded alone, so that its features do not depend on the company it was first met in and a resumed
+    run finds the same bits.
+
+    Attributes:
+        encode: `PefomedModel.encode_images` of the base.
+        kept: features [image_tokens, 4 d] by the pixels' hash.
+    """
+
+    encode: Callable[[torch.Tensor], torch.Tensor]
+    kept: dict[bytes, torch.Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def features(self, pixels: np.ndarray) -> torch.Tensor:
+        """[image_tokens, 4 d] of pixels [3, size, size]."""
+        key = hashlib.sha256(pixels.data).digest()
+        if key not in self.kept:
+            self.kept[key] = self.encode(torch.from_numpy(pixels).unsqueeze(0))[0]
+        return self.kept[key]
+
+
 def sample_rng(seed: int, visit: int, row_id: str) -> np.random.Generator:
     """Random numbers of one sample at one visit: independent of batches, workers, processes and of resuming."""
     return np.random.default_rng([seed, visit, zlib.crc32(row_id.encode())])
@@ -85,6 +110,8 @@ class TrainingCollator:
         max_text_tokens: bound on the answer.
         blank_images: train without looking, for the control.
         epoch: set by the trainer, so that each epoch draws anew.
+        store: pixels already decoded.
+        features: gives the tower's output instead of pixels, where pictures are not cropped at random.
     """
 
     processor: PefomedProcessor
@@ -94,8 +121,14 @@ class TrainingCollator:
     blank_images: bool = False
     epoch: int = 0
     store: PixelStore = None
+    features: FeatureStore = None
 
     def __post_init__(self):
+        if self.features is not None and self.procedure.augment_training_images:
+            raise ValueError(
+                f"procedure {self.procedure.name!r} crops pictures at random, so that no features can be "
+                "kept; choose frozen_features=False"
+            )
         if self.store is None:
             self.store = PixelStore(self.processor, self.procedure)
 
@@ -111,12 +144,14 @@ class TrainingCollator:
             else:
                 pixels.append(self.store.pixels(row["image"], row["id"]))
         pad = self.processor.tokenizer.pad_token_id
-        return {
+        batch = {
             "input_ids": right_padded([e.input_ids for e in encoded], pad),
             "attention_mask": right_padded([[1] * len(e.input_ids) for e in encoded], 0),
             "labels": right_padded([e.labels for e in encoded], IGNORE_LABEL),
-            "pixel_values": torch.from_numpy(np.stack(pixels)),
         }
+        if self.features is not None:
+            return {**batch, "vision_features": torch.stack([self.features.features(seen) for seen in pixels])}
+        return {**batch, "pixel_values": torch.from_numpy(np.stack(pixels))}
 
 
 def encode_row(processor: PefomedProcessor, row: dict, procedure: Procedure, max_text_tokens: int, rng):

@@ -11,7 +11,7 @@ run folder/
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -32,7 +32,7 @@ from pefomed.model.adapters import (
 from pefomed.model.modeling import PefomedForConditionalGeneration
 from pefomed.model.processing import PefomedProcessor
 from pefomed.procedure import Procedure
-from pefomed.training.collator import TrainingCollator
+from pefomed.training.collator import FeatureStore, TrainingCollator
 from pefomed.training.stages import Stage
 from pefomed.training.trainer import PefomedTrainer, TellCollatorTheEpoch, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
@@ -131,6 +131,8 @@ def train_stage(
     seconds = 0.0
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)
+        if stage.frozen_features and not procedure.augment_training_images:
+            collator = replace(collator, features=FeatureStore(adapted.get_base_model().model.encode_images))
         began = time.monotonic()
         _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, progress, workers)
         seconds = time.monotonic() - began
