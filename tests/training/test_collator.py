@@ -1,10 +1,11 @@
 """Batches to learn from."""
 
 import numpy as np
+import pytest
 import torch
 
 from pefomed.procedure import CLEAN, RELEASED_CODE
-from pefomed.training.collator import PixelStore, TrainingCollator, encode_row, sample_rng
+from pefomed.training.collator import FeatureStore, PixelStore, TrainingCollator, encode_row, sample_rng
 
 
 def test_a_batch_is_what_its_rows_are_alone(small, phantoms):
@@ -71,3 +72,20 @@ def test_the_released_code_draws_between_two_vqa_prompts(small, phantoms):
         len(encode_row(processor, row, CLEAN, 64, sample_rng(0, visit, row["id"])).input_ids) for visit in range(20)
     }
     assert len(lengths) == 1
+
+
+def test_kept_features_are_what_the_tower_makes_of_the_pixels(small, phantoms):
+    model, processor = small
+    rows = list(phantoms["train"].select(range(8)))
+    store = FeatureStore(model.model.encode_images)
+    features = TrainingCollator(processor, features=store)(rows)["vision_features"]
+    pixels = TrainingCollator(processor)(rows)["pixel_values"]
+    torch.testing.assert_close(features, model.model.encode_images(pixels).detach(), rtol=1e-5, atol=1e-5)
+    assert len(store.kept) == len({row["group"] for row in rows}), "one encoding a picture"
+    assert not features.requires_grad
+
+
+def test_features_of_random_crops_cannot_be_kept(small):
+    model, processor = small
+    with pytest.raises(ValueError, match="crops pictures at random"):
+        TrainingCollator(processor, RELEASED_CODE, features=FeatureStore(model.model.encode_images))

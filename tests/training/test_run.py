@@ -1,9 +1,11 @@
 """A run in its folder."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pefomed.model.adapters import load_adapter
 from pefomed.model.presets import load_base
@@ -94,3 +96,13 @@ def test_a_torn_checkpoint_is_not_resumed_from(tiny_base, phantoms, tmp_path):
     result = run(tiny_base, phantoms, tmp_path / "torn")
     assert result.seconds > 0
     assert not torn.exists()
+
+
+def test_kept_features_train_the_same_adapter(tiny_base, phantoms, tmp_path):
+    weights = []
+    for kept in (False, True):
+        stage = dataclasses.replace(STAGE, frozen_features=kept)
+        result = run(tiny_base, phantoms, tmp_path / str(kept), stage=stage, validation=None)
+        weights.append(load_file(result.adapter / "adapter_model.safetensors"))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
