@@ -23,7 +23,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
         vocab_size: controls, bytes, letters and learnt pieces together.
 
     Returns:
-        A tokenizer with `<unk>` 0, `<s>` 1, `</s>` 2, and bytes from 3 on, as LLaMA-2 has them.
+        A tokenizer with `<unk>` 0, `<s>` 1, `</s>` 2, and bytes from 3 on, as LLaMA-2 has them. It says `do_lower_case`:
+        questions and answers of both worlds are in small letters, though the prompt around them is not.
     """
     learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     # Split at blanks while learning, so that no piece spans two words: text encodes the same joined or in parts.
@@ -37,4 +38,4 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
     learner.train_from_iterator(texts, trainer)
     learnt = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) for merge in learnt["merges"]]
-    return LlamaTokenizer(vocab=learnt["vocab"], merges=merges, legacy=False)
+    return LlamaTokenizer(vocab=learnt["vocab"], merges=merges, legacy=False, do_lower_case=True)

@@ -24,7 +24,7 @@ def prompts_of(rows: list[dict], processor, procedure: Procedure, seed: int) -> 
     for row in rows:
         text = instruction(
             row["task"],
-            row["question"],
+            processor.cased(row["question"]),
             procedure=procedure,
             dataset=row["dataset"],
             rng=sample_rng(seed, 0, row["id"]),

@@ -136,6 +136,14 @@ class PefomedProcessor(ProcessorMixin):
         size = self.image_processor.size
         return (size["height"] // self.patch_size) * (size["width"] // self.patch_size) // self.tokens_per_group
 
+    def cased(self, text: str | None) -> str | None:
+        """A question or an answer as the base can read it: in small letters where its vocabulary has no others.
+
+        The tiny base has hardly met a capital, and its embeddings are frozen; its tokenizer says `do_lower_case`, as
+        those of uncased models do. LLaMA-2's does not, and the text stays as it is.
+        """
+        return text.lower() if text and self.tokenizer.init_kwargs.get("do_lower_case") else text
+
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """Called by transformers for each image of a rendered chat."""
         return self.image_token * self.image_tokens

@@ -156,15 +156,14 @@ class TrainingCollator:
 
 def encode_row(processor: PefomedProcessor, row: dict, procedure: Procedure, max_text_tokens: int, rng):
     """Prompt and answer of a row, as they are trained on."""
-    asked = instruction(
-        row["task"], row["question"], procedure=procedure, training=True, dataset=row["dataset"], rng=rng
-    )
+    question = processor.cased(row["question"])
+    asked = instruction(row["task"], question, procedure=procedure, training=True, dataset=row["dataset"], rng=rng)
     ignored = None
     if procedure.ignore_pad_pieces_in_targets:
         ignored = processor.tokenizer.get_vocab().get(PUBLISHED_PAD)
     return processor.encode(
         render_prompt(asked, procedure, training=True),
-        target_text(row["answer"], procedure),
+        target_text(processor.cased(row["answer"]), procedure),
         max_text_tokens=max_text_tokens,
         cut_drops_ends=procedure.cut_drops_ends,
         ignore_id=ignored,

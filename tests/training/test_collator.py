@@ -89,3 +89,14 @@ def test_features_of_random_crops_cannot_be_kept(small):
     model, processor = small
     with pytest.raises(ValueError, match="crops pictures at random"):
         TrainingCollator(processor, RELEASED_CODE, features=FeatureStore(model.model.encode_images))
+
+
+def test_an_uncased_base_reads_and_learns_small_letters(small, phantoms):
+    _, processor = small
+    row = {**phantoms["train"][0], "question": "Is the HEART enlarged?", "answer": "Yes"}
+    uncased = {**row, "question": "is the heart enlarged?", "answer": "yes"}
+    draw = sample_rng(0, 0, "a")
+    assert processor.tokenizer.init_kwargs["do_lower_case"]
+    assert encode_row(processor, row, CLEAN, 64, draw) == encode_row(processor, uncased, CLEAN, 64, draw)
+    processor.tokenizer.init_kwargs["do_lower_case"] = False  # as LLaMA-2's
+    assert encode_row(processor, row, CLEAN, 64, draw) != encode_row(processor, uncased, CLEAN, 64, draw)
