@@ -23,7 +23,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> LlamaTokenizer:
         vocab_size: controls, bytes, letters and learnt pieces together.
 
     Returns:
-        A tokenizer with `<unk>` 0, `<s>` 1, `</s>` 2, and bytes from 3 on, as LLaMA-2 has them. It says `do_lower_case`:
+        A tokenizer with `<unk>` 0, `<s>` 1, `</s>` 2, and bytes from 3 on, as in LLaMA-2. It says `do_lower_case`:
         questions and answers of both worlds are in small letters, though the prompt around them is not.
     """
     learner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
