@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -202,12 +203,20 @@ def test_a_real_interrupt_ends_with_130(tiny_base: Path, tmp_path: Path) -> None
     path = config(tiny_base, tmp_path)
     path.write_text(path.read_text().replace("epochs: 1", "epochs: 100000"))
     command = [sys.executable, "-m", "pefomed.cli", "train", str(path), "--no-progress"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # A shell's background job ignores interrupts, and hands that on to whatever it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "validation").is_dir() and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on from what is finished"

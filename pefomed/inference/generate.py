@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -160,7 +161,7 @@ def write_predictions(
     """
     path = Path(path)
     fingerprint = _fingerprint(rows, model_name, condition, arguments)
-    with PredictionWriter(path, fingerprint) as writer, tqdm(total=len(rows), disable=not progress) as bar:
+    with PredictionWriter(path, fingerprint) as writer, _bar(len(rows), progress) as bar:
         done = set(writer.done_ids)
         bar.update(len(done))
         for batch in generate_batches(model, rows, done=done, **arguments):
@@ -171,6 +172,11 @@ def write_predictions(
             bar.update(len(batch))
         writer.finish([row["id"] for row in rows])
     return path
+
+
+def _bar(total: int, progress: bool) -> tqdm:
+    """On standard output and seldom redrawn, so that a notebook shows a line or two and no red box."""
+    return tqdm(total=total, disable=not progress, file=sys.stdout, mininterval=10, desc="answering")
 
 
 def _prediction(row: dict, asked: str, answer: str, model_name: str, condition: str) -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import datasets
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from pefomed.files import read_json, sha256_file, write_json, write_text
 from pefomed.model.adapters import (
@@ -34,7 +34,7 @@ from pefomed.model.processing import PefomedProcessor
 from pefomed.procedure import Procedure
 from pefomed.training.collator import FeatureStore, TrainingCollator
 from pefomed.training.stages import Stage
-from pefomed.training.trainer import PefomedTrainer, TellCollatorTheEpoch, sft_config
+from pefomed.training.trainer import PefomedTrainer, ProgressLine, TellCollatorTheEpoch, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
 
 COMPLETE = "complete"
@@ -169,8 +169,9 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
     """trl's training loop, resumed from the last whole checkpoint; leaves the trained weights in `adapted`."""
     checkpoints = run_dir / "checkpoints"
     use_cpu = not torch.cuda.is_available()
-    config = sft_config(stage, str(checkpoints), seed, len(train), progress, workers, use_cpu)
+    config = sft_config(stage, str(checkpoints), seed, len(train), workers, use_cpu)
     callbacks: list[TrainerCallback] = [MarkComplete(), TellCollatorTheEpoch(collator)]
+    callbacks += [ProgressLine()] if progress else []
     if validation is not None:
         answer = {"processor": processor, "procedure": collator.procedure, "store": collator.store, "batch_size": 64}
         answer |= {"pictures": "blank" if collator.blank_images else "real", "max_new_tokens": stage.max_text_tokens}
@@ -185,6 +186,7 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
         callbacks=callbacks,
         stage=stage,
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
     rows = [
         {"step": entry["step"], "loss": entry["loss"], "learning_rate": entry["learning_rate"]}

@@ -1,6 +1,9 @@
 """trl's SFTTrainer with this package's learning-rate schedules and, if asked for, every answer weighed alike."""
 
+import sys
+
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -52,6 +55,28 @@ class PefomedTrainer(SFTTrainer):
         return loss
 
 
+class ProgressLine(TrainerCallback):
+    """One bar for the whole training with the latest loss, on standard output, drawn anew every few seconds.
+
+    transformers' own bar adds a line to a table at every logged step, which fills pages of an executed notebook.
+    """
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, file=sys.stdout, mininterval=10, desc="training"
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
 class TellCollatorTheEpoch(TrainerCallback):
     """Wordings and crops are drawn anew in each epoch, as a function of the epoch alone."""
 
@@ -62,9 +87,7 @@ class TellCollatorTheEpoch(TrainerCallback):
         self.collator.epoch = int(state.epoch or 0)
 
 
-def sft_config(
-    stage: Stage, output_dir: str, seed: int, samples: int, progress: bool, workers: int, use_cpu: bool
-) -> SFTConfig:
+def sft_config(stage: Stage, output_dir: str, seed: int, samples: int, workers: int, use_cpu: bool) -> SFTConfig:
     """trl's arguments for a stage.
 
     Args:
@@ -72,7 +95,6 @@ def sft_config(
         output_dir: where checkpoints go.
         seed: of dropout and of the order of samples.
         samples: size of the training set.
-        progress: whether a progress bar is shown.
         workers: processes that decode pictures; 0 for none.
         use_cpu: float32 on the CPU; otherwise bfloat16 on the GPU.
     """
@@ -102,7 +124,7 @@ def sft_config(
         logging_steps=10,
         logging_first_step=True,
         report_to="none",
-        disable_tqdm=not progress,
+        disable_tqdm=True,
         dataloader_num_workers=workers,
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -59,7 +59,7 @@ def test_it_begins_with_declared_parameters(notebook: nbformat.NotebookNode) -> 
 
 
 def test_parameters_are_checked_next(notebook: nbformat.NotebookNode) -> None:
-    assert "check_parameters(globals()" in code_cells(notebook)[1].source
+    assert re.search(r"check_parameters\(\s*globals\(\)", code_cells(notebook)[1].source)
 
 
 def test_it_names_no_machine_and_no_credential(notebook: nbformat.NotebookNode) -> None:

@@ -48,7 +48,7 @@ def trained(record, large, recorded, batch, tmp_path_factory):
     model = large.adapted(large.adapter_without_dropout(folder / "a", record.folder / "weights" / "checkpoint_0.pth"))
     trainer = PefomedTrainer(
         model=model,
-        args=sft_config(stage, str(folder), seed=0, samples=4, progress=False, workers=0, use_cpu=True),
+        args=sft_config(stage, str(folder), seed=0, samples=4, workers=0, use_cpu=True),
         train_dataset=datasets.Dataset.from_list([{"row": i} for i in range(4)]),
         data_collator=lambda rows: batch,
         processing_class=large.processor,

@@ -40,7 +40,7 @@ def trainer(small, small_record, batch, tmp_path_factory):
     adapter = small.adapter_without_dropout(folder / "adapter", small_record.folder / "checkpoint.pth")
     return PefomedTrainer(
         model=small.adapted(adapter),
-        args=sft_config(stage, str(folder), seed=0, samples=4, progress=False, workers=0, use_cpu=True),
+        args=sft_config(stage, str(folder), seed=0, samples=4, workers=0, use_cpu=True),
         train_dataset=datasets.Dataset.from_list([{"row": i} for i in range(4)]),
         # Rows come shuffled; the batch is the same four.
         data_collator=lambda rows: {name: tensor[sorted(r["row"] for r in rows)] for name, tensor in batch.items()},

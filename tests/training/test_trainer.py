@@ -22,7 +22,7 @@ def trainer_of(small, rows, folder, **changes):
     collator = TrainingCollator(processor)
     trainer = PefomedTrainer(
         model=adapted,
-        args=sft_config(stage, str(folder), 0, len(rows), False, 0, True),
+        args=sft_config(stage, str(folder), 0, len(rows), 0, True),
         train_dataset=rows,
         data_collator=collator,
         processing_class=processor,
