@@ -217,7 +217,10 @@ def test_a_real_interrupt_ends_with_130(tiny_base: Path, tmp_path: Path) -> None
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # nothing is left running, whatever became of it
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on from what is finished"
     assert "Traceback" not in errors
