@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
+import pyarrow
+
+from pefomed.disclosure import CREDENTIALED_DATASETS
 
 SPLITS = ("train", "val", "test")
 TASKS = ("caption", "vqa", "report")
@@ -31,6 +34,7 @@ EXAMPLE_FEATURES = datasets.Features(
     }
 )
 COLUMNS = tuple(EXAMPLE_FEATURES)
+ROWS_AT_ONCE = 4096  # as Python objects; the rest of a large set lies in Arrow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,11 @@ class Example:
     phrase_type: str | None = None
     group: str
 
+    @property
+    def credentialed(self) -> bool:
+        """Whether the use agreement of its data set forbids passing it on; the column `dataset` carries the mark."""
+        return self.dataset in CREDENTIALED_DATASETS
+
     def as_row(self) -> dict[str, Any]:
         """Returns the row of `EXAMPLE_FEATURES` columns."""
         return {name: getattr(self, name) for name in COLUMNS}
@@ -83,7 +92,8 @@ def make_dataset(rows: Iterable[Example | Mapping[str, Any]]) -> datasets.Datase
         ValueError: For no rows at all, an unknown or missing column, a value outside the schema, a repeated id,
             or a group that lies in two splits. The message names the row.
     """
-    checked: list[dict[str, Any]] = []
+    tables: list[pyarrow.Table] = []
+    chunk: list[dict[str, Any]] = []
     first_use: dict[str, int] = {}
     split_of_group: dict[str, str] = {}
     for number, row in enumerate(rows):
@@ -98,11 +108,15 @@ def make_dataset(rows: Iterable[Example | Mapping[str, Any]]) -> datasets.Datase
                 f"row {number} (id {row['id']!r}): group {row['group']!r} lies in the splits {split!r} and "
                 f"{row['split']!r}; a group must stay within one split"
             )
-        checked.append(row)
-    if not checked:
+        chunk.append(row)
+        if len(chunk) == ROWS_AT_ONCE:
+            tables.append(pyarrow.Table.from_pylist(chunk, schema=EXAMPLE_FEATURES.arrow_schema))
+            chunk = []
+    if chunk:
+        tables.append(pyarrow.Table.from_pylist(chunk, schema=EXAMPLE_FEATURES.arrow_schema))
+    if not tables:
         raise ValueError("no rows: a data set needs at least one example")
-    columns = {name: [row[name] for row in checked] for name in COLUMNS}
-    return datasets.Dataset.from_dict(columns, features=EXAMPLE_FEATURES)
+    return datasets.Dataset(pyarrow.concat_tables(tables))
 
 
 def _complete(row: Mapping[str, Any], number: int) -> dict[str, Any]:

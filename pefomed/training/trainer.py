@@ -1,5 +1,6 @@
 """trl's SFTTrainer with this package's learning-rate schedules and, if asked for, every answer weighed alike."""
 
+import math
 import sys
 
 import torch
@@ -121,7 +122,8 @@ def sft_config(stage: Stage, output_dir: str, seed: int, samples: int, workers: 
         save_strategy="steps",
         save_steps=stage.save_steps,
         save_total_limit=2,
-        logging_steps=10,
+        # A logged loss is the mean since the row before: rows that straddle a checkpoint would change on resuming.
+        logging_steps=math.gcd(10, stage.save_steps),
         logging_first_step=True,
         report_to="none",
         disable_tqdm=True,

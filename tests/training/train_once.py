@@ -1,19 +1,42 @@
-"""A training or generation in a process of its own, to be killed: python train_once.py train|generate BASE RUN_DIR"""
+"""A training or generation in a process of its own, to be killed: python train_once.py train|generate BASE RUN_DIR
+
+It says each step on standard output and takes its time over it, so that whoever kills it hits work in progress on a
+machine of any speed.
+"""
 
 import sys
+import time
 
 import torch
 
 from pefomed.data import load_dataset
 from pefomed.inference.generate import write_predictions
 from pefomed.model.presets import load_base
+from pefomed.predictions import PredictionWriter
 from pefomed.procedure import CLEAN
 from pefomed.training.run import train_stage
 from pefomed.training.stages import get_stage
+from pefomed.training.trainer import PefomedTrainer
+
+LEAST_SECONDS = 0.1
+
+
+def say_each(owner: type, name: str) -> None:
+    """Makes a method print a line, and last a while, before it does its work."""
+    method = getattr(owner, name)
+
+    def slowed(*args, **kwargs):
+        print("step", flush=True)
+        time.sleep(LEAST_SECONDS)
+        return method(*args, **kwargs)
+
+    setattr(owner, name, slowed)
 
 
 def main() -> None:
     what, base, run_dir = sys.argv[1:]
+    say_each(PefomedTrainer, "training_step")
+    say_each(PredictionWriter, "append")
     torch.set_num_threads(1)
     model, processor = load_base("tiny", base, dtype=torch.float32)
     if what == "train":
