@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+ROWS_AT_ONCE = 256  # with their pictures as Python bytes; a whole split of PathVQA would take several GB
 
 
-def read_split(folder: Path, split: str, columns: tuple[str, ...] = ("image", "question", "answer")) -> list[dict]:
-    """Returns the undecoded rows of one split; an image is a mapping `{"bytes", "path"}`.
+def read_split(
+    folder: Path, split: str, columns: tuple[str, ...] = ("image", "question", "answer")
+) -> Iterator[dict]:
+    """Yields the undecoded rows of one split; an image is a mapping `{"bytes", "path"}`.
 
     Args:
         folder: The folder that holds `split*.parquet`, `data/split*.parquet` or a folder written by `save_to_disk`.
@@ -26,19 +30,27 @@ def read_split(folder: Path, split: str, columns: tuple[str, ...] = ("image", "q
     saved = folder / split
     if not files and not saved.is_dir():
         raise FileNotFoundError(f"{folder}: no {split}*.parquet and no folder {split!r} written by save_to_disk")
-    rows: list[dict[str, Any]] = []
+    count = 0
     for source in files or [saved]:
         try:
             if source.is_file():
-                table = pyarrow.parquet.read_table(source)
+                opened = pyarrow.parquet.ParquetFile(source)
+                names = opened.schema_arrow.names
             else:
-                table = datasets.load_from_disk(str(source)).with_format("arrow")[:]
+                opened = datasets.load_from_disk(str(source)).with_format("arrow")
+                names = opened.column_names
+            lacking = [name for name in columns if name not in names]
+            if not lacking:
+                if source.is_file():
+                    batches = opened.iter_batches(ROWS_AT_ONCE, columns=list(columns))
+                else:
+                    batches = opened.select_columns(list(columns)).iter(ROWS_AT_ONCE)
+                for batch in batches:
+                    count += batch.num_rows
+                    yield from batch.to_pylist()
         except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source}: unreadable ({' '.join(str(error).split())})") from error
-        lacking = [name for name in columns if name not in table.column_names]
         if lacking:
             raise ValueError(f"{source}: lacks the column {lacking[0]!r}")
-        rows += table.select(list(columns)).to_pylist()
-    if not rows:
+    if not count:
         raise ValueError(f"{folder}: the {split} split holds no rows")
-    return rows
