@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from pefomed.dicom import is_dicom, read_dicom
+
 MAX_PIXELS = 2**26  # 8192 x 8192: four times a large radiograph, 192 MiB once it is RGB
 
 # Formats that radiology data sets use. Others stay shut: EPS, for one, would start a PostScript interpreter.
@@ -57,6 +59,8 @@ def open_image(
     """Opens a picture and returns it as RGB, 8 bits a channel.
 
     Of an animation or a file with several pages the first frame is taken. 16-bit RGB files keep their high bytes.
+    DICOM files, known by their mark or by the name .dcm, are read as `pefomed.dicom.read_dicom` says; they have a
+    window of their own, no transparency and no EXIF orientation.
 
     Args:
         source: A file name, the bytes of a file, an open picture, or a `{"bytes", "path"}` mapping as in the `image`
@@ -71,6 +75,7 @@ def open_image(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is a directory, empty, no picture, damaged, too large, or holds NaN or infinite values.
+        ModuleNotFoundError: A DICOM file, and pydicom is not installed.
     """
     name, opened = _locate(source, name)
     with _open(opened, name, max_pixels) as image:
@@ -133,6 +138,10 @@ def _open(opened: bytes | Path | Image.Image, name: str, max_pixels: int) -> Ite
         return
     file = io.BytesIO(opened) if isinstance(opened, bytes) else opened.open("rb")
     with file:
+        called = opened.name if isinstance(opened, Path) else name
+        if called.lower().endswith(".dcm") or is_dicom(file):
+            yield read_dicom(file, name=name, max_pixels=max_pixels)
+            return
         try:
             with warnings.catch_warnings():
                 # Pillow only warns of large pictures: open_image's own bound replaces that.
