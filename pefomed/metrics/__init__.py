@@ -13,7 +13,11 @@ _HOMES = {
     "normalise_published": "normalise",
     "normalise_repaired": "normalise",
     "exact_match": "vqa",
+    "finding_scores": "findings",
+    "format_report_scores": "report",
     "format_scores": "vqa",
+    "repetition_scores": "repetition",
+    "report_scores": "report",
     "token_recall": "vqa",
     "vqa_scores": "vqa",
 }
