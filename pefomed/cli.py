@@ -6,6 +6,7 @@ and one line on stderr; Ctrl-C ends with 130. Nothing heavy is imported before a
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,23 +15,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pefomed.cli_data import data_app
+
 # typer brings its own copy of click or uses the installed one, by version: this is either's class of usage errors.
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 TRAINING_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "pyarrow")
+OPTIONAL_PACKAGES = {**dict.fromkeys(TRAINING_PACKAGES, "train"), "pydicom": "dicom"}
 
 LARGEST_IMAGE = 1792  # four times the paper's side; the position table grows with its square
-
-DATA_SETS = """\
-phantoms   Drawn by the package: chest, abdomen and head pictures of 112 x 112 pixels with questions about them.
-           Files: none. Use it without data_dir.
-
-vqa_rad    VQA-RAD (Lau et al. 2018, CC0): 315 radiographs, 2,248 questions. One of three forms in data_dir:
-           official  'VQA_RAD Dataset Public.json' and the folder 'VQA_RAD Image Folder'
-                     from https://osf.io/89kps
-           mevf      trainset.json (3,064 rows) and testset.json (451), as PeFoMed and most papers use them
-                     by https://github.com/aioz-ai/MICCAI19-MedVQA, pictures as in the official form
-           hf        the parquet files of flaviagiammarino/vqa-rad on the Hugging Face Hub
-           Check a folder with: pefomed data check vqa_rad FOLDER"""
 
 
 class OneLineErrors(TyperGroup):
@@ -46,9 +38,12 @@ class OneLineErrors(TyperGroup):
             command = error.ctx.command_path if error.ctx else "pefomed"
             code = complain(f"{error.format_message().rstrip('.')}; see {command} --help")
         except ModuleNotFoundError as error:
-            if debug or (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
+            if debug or (error.name or "").split(".")[0] not in OPTIONAL_PACKAGES:
                 raise
-            code = complain(f"this command needs {error.name}; install it with: pip install 'pefomed[train]'")
+            missing = (error.name or "").split(".")[0]
+            code = complain(
+                f"this needs {missing}; install it with: pip install 'pefomed[{OPTIONAL_PACKAGES[missing]}]'"
+            )
         except (ValueError, OSError) as error:
             if debug:
                 raise
@@ -74,16 +69,6 @@ def quiet_libraries() -> None:
 
 
 app = typer.Typer(cls=OneLineErrors, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-data_app = typer.Typer(
-    rich_markup_mode=None,
-    help="""Which data sets there are, and whether a folder holds one.
-
-    \b
-    Examples:
-      pefomed data list
-      pefomed data check vqa_rad data/vqa_rad
-    """,
-)
 app.add_typer(data_app, name="data")
 
 
@@ -103,44 +88,6 @@ def options(
     """
 
 
-@data_app.command("list")
-def data_list() -> None:
-    """List the data sets, the files that each needs, and where they are to be had.
-
-    \b
-    Example:
-      pefomed data list
-    """
-    print(DATA_SETS)
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="vqa_rad or phantoms")],
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the data set; none for phantoms.")] = "",
-    variant: Annotated[str, typer.Option(help="Form of VQA-RAD, where DIR holds several.")] = "",
-) -> None:
-    """Read a data set, decode every picture, and say what is there: counts, form, leakage, fingerprint.
-
-    \b
-    Examples:
-      pefomed data check vqa_rad data/vqa_rad
-      pefomed data check vqa_rad data/vqa_rad --variant mevf
-      pefomed data check phantoms
-    """
-    from pefomed.runs import RunSettings, check_pictures, load_splits
-
-    options = {"variant": variant} if variant else {}
-    settings = RunSettings(dataset=name, data_dir=folder, dataset_options=options, output_dir="unused")
-    splits = load_splits(settings)
-    from pefomed.procedure import CLEAN
-
-    for split in ("train", "val", "test"):
-        print(f"{split}: {check_pictures(getattr(splits, split), CLEAN):,} pictures decoded")
-    print(splits.description)
-    print(f"Fingerprint with the splits: {splits.fingerprint}")
-
-
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="STAGE_CONFIG.yaml", help="Settings of the run; see configs/.")],
@@ -156,8 +103,10 @@ def train(
     Examples:
       pefomed train configs/stage2_vqa_tiny.yaml
       pefomed train configs/stage2_vqa_tiny.yaml --set seed=1 --set output_dir=runs/seed1
+      pefomed train configs/stage1_captions_tiny.yaml
       pefomed train configs/stage2_vqa_tiny.yaml --set stage_changes.epochs=1 --set limit=200
-      accelerate launch --num_processes 4 -m pefomed.cli train configs/stage2_vqa_vqa_rad_paper.yaml
+      accelerate launch --config_file configs/accelerate/ddp_4_gpus.yaml -m pefomed.cli train \\
+          configs/stage2_vqa_vqa_rad_paper.yaml
     """
     from pefomed.runs import train_run
     from pefomed.settings import read_settings
@@ -165,11 +114,53 @@ def train(
     settings = read_settings(config, changes or [])
     quiet_libraries()
     result = train_run(settings, progress, workers)
+    if int(os.environ.get("RANK", "0")):  # of several processes one speaks
+        return
     print(f"trained: {result.trainable['total']:,} parameters in {result.seconds:.0f} s")
     for row in result.validation:
-        print(f"validation at step {row['step']}: exact match {row['exact_match']:.1f} %")
+        score = f"exact match {row['exact_match']:.1f} %" if "exact_match" in row else f"loss {row['loss']:.3f}"
+        print(f"validation at step {row['step']}: {score}")
+    if result.broken:
+        print(f"left out: {result.broken:,} training rows whose pictures could not be read, see broken_pictures.jsonl")
     print(f"adapter: {result.adapter}")
     print(f"next: pefomed generate {settings.output_dir}")
+
+
+@app.command()
+def conditions(
+    config: Annotated[str, typer.Argument(metavar="STAGE2.yaml", help="Settings of stage 2.")],
+    stage1: Annotated[str, typer.Option(metavar="STAGE1.yaml", help="Settings of stage 1.")],
+    output_dir: Annotated[str, typer.Option(help="Gets a run folder for each condition.")],
+    stage1_run: Annotated[str, typer.Option(help="Run of stage 1; in OUTPUT_DIR where nothing is said.")] = "",
+    controls: Annotated[bool, typer.Option("--controls", help="Also the controls stage2_long and replay+2.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Put into both files' place; repeatable.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer; 0 for the procedure's own bound.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Train and test zero-shot, stage 1, stage 2 and both. What was killed goes on when the command is given again.
+
+    \b
+    Examples:
+      pefomed conditions configs/stage2_vqa_tiny.yaml --stage1 configs/stage1_captions_tiny.yaml --output-dir runs/vqa
+      pefomed conditions configs/stage2_report_tiny.yaml --stage1 configs/stage1_captions_tiny.yaml \\
+          --output-dir runs/report --controls --set seed=1
+    """
+    from pefomed.ablation import run_conditions
+    from pefomed.conditions import CONDITIONS, CONTROLS
+    from pefomed.metrics import format_report_scores, format_scores
+    from pefomed.settings import read_settings
+
+    changes = changes or []
+    run = stage1_run or str(Path(output_dir) / "stage1_captions")
+    first, second = read_settings(stage1, [*changes, f"output_dir={run}"]), read_settings(config, changes)
+    quiet_libraries()
+    wanted = (*CONDITIONS, *CONTROLS) if controls else CONDITIONS
+    scores = run_conditions(first, second, output_dir, wanted, max_new_tokens=max_new_tokens, progress=progress)
+    for condition, found in scores.items():
+        print(f"\n{condition}\n{format_scores(found) if 'exact_match' in found else format_report_scores(found)}")
+    print(f"\nrun folders: {output_dir}")
 
 
 @app.command()
@@ -194,6 +185,7 @@ def generate(
       pefomed generate configs/stage2_vqa_tiny.yaml --zero-shot
       pefomed generate configs/stage2_vqa_vqa_rad_paper.yaml --adapter converted/adapter --condition stage1+2
     """
+    from pefomed.predictions import read_predictions
     from pefomed.runs import generate_run
 
     quiet_libraries()
@@ -211,13 +203,14 @@ def generate(
     )
     print(f"predictions: {path}")
     metrics = path.with_name(f"{path.stem.replace('predictions', 'metrics', 1)}.json")
-    print(f"next: pefomed evaluate {path} --task vqa --out {metrics}")
+    task = read_predictions(path)[0]["task"]
+    print(f"next: pefomed evaluate {path} --task {task} --out {metrics}")
 
 
 @app.command()
 def evaluate(
     predictions: Annotated[str, typer.Argument(metavar="PREDICTIONS.jsonl", help="Of this package or any model.")],
-    task: Annotated[str, typer.Option(help="vqa")] = "vqa",
+    task: Annotated[str, typer.Option(help="vqa, report or caption")] = "vqa",
     out: Annotated[str, typer.Option(metavar="METRICS.json", help="Where to write the scores as well.")] = "",
 ) -> None:
     """Score predictions, with 95 % intervals and breakdowns. Needs no GPU and none of the training packages.
@@ -226,18 +219,19 @@ def evaluate(
     Examples:
       pefomed evaluate runs/stage2_vqa_tiny/predictions.jsonl
       pefomed evaluate predictions.jsonl --task vqa --out metrics.json
+      pefomed evaluate runs/stage2_report_tiny/predictions.jsonl --task report
     """
     from pefomed.files import write_json
-    from pefomed.metrics import format_scores, vqa_scores
+    from pefomed.metrics import format_report_scores, format_scores, report_scores, vqa_scores
 
-    if task != "vqa":
-        raise ValueError(f"parameter task must be vqa, the one task that this version evaluates, not {task!r}")
+    if task not in ("vqa", "report", "caption"):
+        raise ValueError(f"parameter task must be vqa, report or caption, not {task!r}")
     if out and Path(out).is_dir():
         raise ValueError(f"parameter out: {out} is a folder; name a file")
-    scores = vqa_scores(predictions)
+    scores = vqa_scores(predictions) if task == "vqa" else report_scores(predictions)
     if out:
         write_json(out, scores)
-    print(format_scores(scores))
+    print(format_scores(scores) if task == "vqa" else format_report_scores(scores))
 
 
 @app.command()

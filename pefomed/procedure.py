@@ -50,7 +50,7 @@ class Procedure:
     clean_text: bool = False
     max_words: int = 50
     vqa_templates_in_training: int = 1
-    random_prompt_in_training: bool = False
+    random_prompt_in_training: bool = True
     random_prompt_at_test: bool = False
     report_tag_at_test: str = "report"
     mimic_cxr_tag: str = "report"
@@ -87,7 +87,6 @@ RELEASED_CODE = Procedure(
     lowercase_training_prompt=True,
     clean_text=True,
     vqa_templates_in_training=2,
-    random_prompt_in_training=True,
     random_prompt_at_test=True,
     report_tag_at_test="caption",
     mimic_cxr_tag="caption",

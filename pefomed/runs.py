@@ -12,16 +12,19 @@ run.json to publish.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pefomed.conditions import CONDITIONS, CONTROLS, condition_of
+from pefomed.controls import IMAGE_PLACEHOLDER
 from pefomed.files import read_json, write_json
 from pefomed.procedure import get_procedure
 from pefomed.run_record import run_record
 from pefomed.settings import SETTINGS_FILE, RunSettings, as_values, read_run_settings
-from pefomed.splits import SPLITS, Splits, check_pictures, load_splits
+from pefomed.splits import LARGE, SPLITS, Splits, check_pictures, load_splits, without_broken, write_left_out
 
 if TYPE_CHECKING:
     from pefomed.training.run import TrainResult
@@ -38,8 +41,6 @@ __all__ = [
     "train_run",
     "write_run_json",
 ]
-
-CONDITIONS = ("zero_shot", "stage1", "stage2", "stage1+2")
 
 
 def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) -> TrainResult:
@@ -64,10 +65,8 @@ def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) ->
 
     if settings.init_from:
         find_adapter(settings.init_from)
-    splits, procedure = load_splits(settings), get_procedure(settings.procedure)
-    for rows in (splits.train, splits.val, splits.test):
-        if rows is not None:
-            check_pictures(rows, procedure)
+    procedure = get_procedure(settings.procedure)
+    splits = without_broken(load_splits(settings), procedure, settings.max_broken)
     model, processor = load_base(settings.preset, settings.base_dir)
     result = train_stage(
         model,
@@ -80,14 +79,40 @@ def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) ->
         procedure=procedure,
         data_fingerprint=splits.fingerprint,
         init_from=settings.init_from,
+        sources=splits.sources,
+        wordings=read_wordings(settings.wordings_file),
         blank_images=settings.train_images == "blank",
+        max_broken=settings.max_broken if len(splits.train) > LARGE else None,
         progress=progress,
         workers=workers,
     )
+    if int(os.environ.get("RANK", "0")):  # of several processes one writes
+        return result
     # Last, so that the settings of a refused run never replace those of the run that the folder holds.
     write_json(Path(settings.output_dir) / SETTINGS_FILE, as_values(settings))
+    write_left_out(splits, settings.output_dir)
     write_run_json(settings, splits, {"train": result.seconds})
     return result
+
+
+def read_wordings(path: str) -> tuple[str, ...]:
+    """Instructions from a text file, one a line; none for no file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds none, or one with an image placeholder in it.
+    """
+    if not path:
+        return ()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"parameter wordings_file: {path}: no such file")
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    for number, line in enumerate(lines, start=1):
+        if IMAGE_PLACEHOLDER in line:
+            raise ValueError(f"{path}, line {number}: {IMAGE_PLACEHOLDER} marks the picture and cannot be said")
+    if not any(lines):
+        raise ValueError(f"{path}: no instruction in it; write one a line")
+    return tuple(line for line in lines if line)
 
 
 def check_output_dir(output_dir: str | Path, name: str = "output_dir") -> None:
@@ -101,35 +126,6 @@ def check_output_dir(output_dir: str | Path, name: str = "output_dir") -> None:
             raise ValueError(f"parameter {name}: {place} is a file; choose a folder")
 
 
-def condition_of(adapter: str | Path | None) -> str:
-    """How the model came about, in the words of predictions.jsonl.
-
-    Args:
-        adapter: a run folder or adapter folder; None for the base alone.
-
-    Returns:
-        "zero_shot", "stage1", "stage2" (from the base) or "stage1+2" (from another adapter).
-
-    Raises:
-        FileNotFoundError: there is no adapter.
-        ValueError: nothing beside the adapter says how it was trained.
-    """
-    if adapter is None:
-        return "zero_shot"
-    from pefomed.model.adapters import ORIGIN_FILE, find_adapter
-
-    folder = find_adapter(adapter)
-    plan = folder.parent / "plan.json"
-    if not (folder / ORIGIN_FILE).is_file() or not plan.is_file():
-        raise ValueError(
-            f"{folder}: no plan.json beside it says how this adapter was trained; pass condition, one of "
-            f"{', '.join(CONDITIONS)}"
-        )
-    if read_json(plan)["stage"]["name"].startswith("stage1"):
-        return "stage1"
-    return "stage1+2" if read_json(folder / ORIGIN_FILE)["init_from"] else "stage2"
-
-
 def generate_run(
     source: RunSettings | str | Path,
     split: str = "test",
@@ -141,6 +137,7 @@ def generate_run(
     batch_size: int = 32,
     num_beams: int = 1,
     max_new_tokens: int = 0,
+    file_name: str = "",
     progress: bool = True,
 ) -> Path:
     """Answers one split; killed and called again it goes on where it stopped.
@@ -155,6 +152,7 @@ def generate_run(
         batch_size: prompts at once.
         num_beams: 1 for greedy.
         max_new_tokens: longest answer; 0 for the procedure's own bound.
+        file_name: of the predictions; "" for a name that says what was done.
         progress: whether to show a bar.
 
     Returns:
@@ -173,16 +171,16 @@ def generate_run(
 
     folder = _adapter_to_use(settings, zero_shot, adapter)
     condition = condition or condition_of(folder)
-    splits, procedure = load_splits(settings), get_procedure(settings.procedure)
+    procedure = get_procedure(settings.procedure)
+    splits = load_splits(settings)
     if folder is not None and not adapter:
         _check_same_data(settings, splits)
-    rows = getattr(splits, split)
+    rows = getattr(without_broken(splits, procedure, settings.max_broken), split)
     if rows is None:
-        raise ValueError(f"parameter split: this run has no {split} split (val_fraction is 0)")
-    check_pictures(rows, procedure)
+        raise ValueError(f"parameter split: this run's data has no {split} split")
     model, processor, model_name = load_model(settings, folder)
     began = time.monotonic()
-    path = Path(settings.output_dir) / f"{_stem(split, pictures, zero_shot, adapter)}.jsonl"
+    path = Path(settings.output_dir) / (file_name or f"{_stem(split, pictures, zero_shot, adapter)}.jsonl")
     write_predictions(
         model,
         list(rows),
@@ -197,6 +195,7 @@ def generate_run(
         max_new_tokens=max_new_tokens,
         pictures=pictures,
         seed=settings.seed,
+        wordings=read_wordings(settings.wordings_file),
     )
     write_run_json(settings, splits, {path.stem: time.monotonic() - began})
     return path
@@ -206,7 +205,7 @@ def _check_generation(split, pictures, zero_shot, adapter, condition, batch_size
     for name, value, allowed in (
         ("split", split, SPLITS),
         ("pictures", pictures, ("real", "blank", "shuffled")),
-        ("condition", condition or CONDITIONS[0], CONDITIONS),
+        ("condition", condition or CONDITIONS[0], (*CONDITIONS, *CONTROLS)),
     ):
         if value not in allowed:
             raise ValueError(f"parameter {name} must be one of {', '.join(allowed)}, not {value!r}")
@@ -261,16 +260,17 @@ def evaluate_run(run_dir: str | Path, predictions: str = "predictions.jsonl") ->
         predictions: name of the predictions file in it.
 
     Returns:
-        What `pefomed.metrics.vqa_scores` returns.
+        What `pefomed.metrics.vqa_scores` returns, or `report_scores` for reports and captions.
 
     Raises:
         FileNotFoundError: nothing has been generated yet.
-        ValueError: the predictions are malformed, or not about vqa.
+        ValueError: the predictions are malformed.
     """
-    from pefomed.metrics import vqa_scores
+    from pefomed.metrics import report_scores, vqa_scores
+    from pefomed.predictions import read_predictions
 
     path = Path(run_dir) / predictions
-    scores = vqa_scores(path)
+    scores = vqa_scores(path) if read_predictions(path)[0]["task"] == "vqa" else report_scores(path)
     write_json(path.with_name(f"{path.stem.replace('predictions', 'metrics', 1)}.json"), scores)
     return scores
 

@@ -9,36 +9,23 @@ Everything that can be refused without loading a model or opening a data set is 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pefomed.data import DATASETS
+from pefomed.data.options import DRAWN, OPTIONS, TASKS
 from pefomed.files import read_json
+from pefomed.plain_yaml import parse_yaml
 from pefomed.procedure import get_procedure
-from pefomed.training.stages import Stage, get_stage
+from pefomed.training.stages import STAGE_TASKS, Stage, get_stage
 
 # Each preset with the recipe that it takes where none is named.
 DEFAULT_RECIPES = {"tiny": "tiny", "paper": "paper"}
 TRAIN_IMAGES = ("real", "blank")
 SETTINGS_FILE = "settings.json"
 
-# Options of the data sets' loaders; the task is the stage's affair.
-DATASET_OPTIONS: dict[str, dict[str, type]] = {
-    "vqa_rad": {
-        "variant": str,
-        "image_dir": str,
-        "drop_leaked": bool,
-        "val_fraction": float,
-        "seed": int,
-        "missing_images": str,
-    },
-    "phantoms": {"images": int, "questions_per_image": int, "seed": int},
-}
+MIXTURE = "mixture"
 STAGE_VALUES = {entry.name: entry.type for entry in fields(Stage) if entry.name not in ("name", "recipe")}
 
 
@@ -49,12 +36,17 @@ class RunSettings:
     Attributes:
         preset: "tiny" (shipped base, CPU) or "paper" (EVA ViT-g and LLaMA-2-7B, from `base_dir`).
         base_dir: folder of the base that `pefomed convert` wrote; "" for the shipped one of "tiny".
-        stage: what is trained: "stage2_vqa".
+        stage: what is trained: "stage1_captions", "stage2_vqa" or "stage2_report".
         recipe: "paper", "released_code" or "tiny"; "" for the preset's own.
         stage_changes: values of `pefomed.training.stages.Stage` to change, such as {"epochs": 2}.
-        dataset: "phantoms" (drawn) or "vqa_rad".
+        dataset: one of `pefomed.data.options.TASKS`, or "mixture".
         data_dir: folder of a data set on disk.
         dataset_options: options of the data set's loader, such as {"images": 40} or {"val_fraction": 0.1}.
+        mixture: the data sets of dataset "mixture" by name, each a table with its data_dir, its ratio (1 where it is
+            not said) and its options, such as {"roco": {"data_dir": "data/roco", "ratio": 60}}.
+        wordings_file: text file with one instruction a line, for captions and reports; "" for the built-in ones.
+        max_broken: largest share of the rows of a split whose pictures may be unreadable; they are left out and
+            listed.
         procedure: "clean" or "released_code".
         train_images: "real", or "blank" for the control that never sees a picture.
         init_from: run or adapter folder to start from; "" for a fresh adapter on the base.
@@ -74,6 +66,9 @@ class RunSettings:
     dataset: str = "phantoms"
     data_dir: str = ""
     dataset_options: dict[str, Any] = field(default_factory=dict)
+    mixture: dict[str, Any] = field(default_factory=dict)
+    wordings_file: str = ""
+    max_broken: float = 0.01
     procedure: str = "clean"
     train_images: str = "real"
     init_from: str = ""
@@ -87,7 +82,7 @@ class RunSettings:
             value = str(value) if isinstance(value, Path) else value
             object.__setattr__(self, name, typed(name, value, wanted))
         _one_of("preset", self.preset, DEFAULT_RECIPES)
-        _one_of("dataset", self.dataset, DATASETS)
+        _one_of("dataset", self.dataset, (*TASKS, MIXTURE))
         _one_of("train_images", self.train_images, TRAIN_IMAGES)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"parameter seed must be from 0 to {2**32 - 1}, not {self.seed}")
@@ -100,16 +95,66 @@ class RunSettings:
                 "parameter base_dir is empty, but preset 'paper' needs the folder that `pefomed convert` writes from "
                 "EVA ViT-g, LLaMA-2-7B-chat and the MiniGPT-v2 checkpoint"
             )
-        if self.dataset == "vqa_rad" and not self.data_dir:
-            raise ValueError("parameter data_dir is empty, but data set 'vqa_rad' lies on disk: name its folder")
-        if self.dataset == "phantoms" and self.data_dir:
-            raise ValueError(f"parameter data_dir must be empty for drawn phantoms, not {self.data_dir!r}")
-        options = typed_entries("dataset_options", self.dataset_options, DATASET_OPTIONS[self.dataset])
-        object.__setattr__(self, "dataset_options", options)
+        if not 0 <= self.max_broken < 1:
+            raise ValueError(f"parameter max_broken must be from 0 to below 1, not {self.max_broken}")
+        self._check_data()
         changes = typed_entries("stage_changes", self.stage_changes, STAGE_VALUES)
         object.__setattr__(self, "stage_changes", changes)
         self.make_stage()
         get_procedure(self.procedure)
+        for name in self.parts:
+            self.task_of(name)
+
+    def _check_data(self) -> None:
+        """Refuses data sets that cannot be read, or options that they do not have."""
+        if self.dataset != MIXTURE:
+            if self.mixture:
+                raise ValueError(f"parameter mixture belongs to dataset 'mixture'; the data set is {self.dataset!r}")
+            _check_folder("parameter data_dir", self.dataset, self.data_dir)
+            options = typed_entries("dataset_options", self.dataset_options, OPTIONS[self.dataset])
+            object.__setattr__(self, "dataset_options", options)
+            return
+        if self.data_dir or self.dataset_options:
+            raise ValueError("dataset 'mixture' takes data_dir and options for each of its data sets, inside mixture")
+        if not self.mixture:
+            raise ValueError("parameter mixture is empty; name the data sets, as in {roco: {data_dir: F, ratio: 60}}")
+        checked = {}
+        for name, table in self.mixture.items():
+            _one_of("mixture", name, TASKS)
+            table = typed(f"mixture.{name}", table, dict)
+            known = {**OPTIONS[name], "data_dir": str, "ratio": float}
+            checked[name] = typed_entries(f"mixture.{name}", table, known)
+            _check_folder(f"parameter mixture.{name}.data_dir", name, table.get("data_dir", ""))
+            if not checked[name].setdefault("ratio", 1.0) > 0:
+                raise ValueError(f"parameter mixture.{name}.ratio must be above 0, not {table['ratio']}")
+        object.__setattr__(self, "mixture", checked)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the data sets."""
+        return tuple(self.mixture) if self.dataset == MIXTURE else (self.dataset,)
+
+    def task_of(self, name: str) -> str:
+        """What the stage learns from one of its data sets.
+
+        Stage 1 takes captions where there are some and reports elsewhere (MIMIC-CXR). Replayed questions of the
+        general world are the one thing that any stage may mix in.
+
+        Raises:
+            ValueError: the data set has nothing for this stage.
+        """
+        wanted = STAGE_TASKS[self.stage]
+        found = [task for task in wanted if task in TASKS[name]]
+        if name == "mimic_cxr" and "report" in wanted:
+            return "report"
+        if name == "shapes" and self.dataset == MIXTURE:
+            return "vqa"
+        if not found:
+            raise ValueError(
+                f"parameter dataset: {name!r} has {' and '.join(TASKS[name])} rows, but stage {self.stage!r} learns "
+                f"{' and '.join(wanted)}"
+            )
+        return found[0]
 
     def make_stage(self) -> Stage:
         """The recipe with its changes."""
@@ -118,7 +163,7 @@ class RunSettings:
 
 
 SETTINGS_TYPES: dict[str, type] = {
-    entry.name: {"str": str, "int": int}.get(str(entry.type), dict) for entry in fields(RunSettings)
+    entry.name: {"str": str, "int": int, "float": float}.get(str(entry.type), dict) for entry in fields(RunSettings)
 }
 
 
@@ -222,42 +267,6 @@ def as_values(settings: RunSettings) -> dict[str, Any]:
     return asdict(settings)
 
 
-class StrictLoader(yaml.SafeLoader):
-    """Plain YAML (nothing but tables, lists, texts and numbers) in which no key may occur twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"the key {key.value!r} occurs twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML follows YAML 1.1, in which 3e-5 without a point is a text.
-StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """What a YAML text says.
-
-    Raises:
-        ValueError: naming the source, and line and column where they are known.
-    """
-    try:
-        return yaml.load(text, StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: a 13th month, deep nesting
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ValueError(f"{source}: not plain YAML{where}: {problem}") from error
-
-
 def _apply(values: dict[str, Any], change: str) -> None:
     """Puts one `key=value` into the file's values."""
     key, equals, text = change.partition("=")
@@ -275,6 +284,14 @@ def _apply(values: dict[str, Any], change: str) -> None:
         values[table] = {**values[table], entry: value}
     else:
         raise ValueError(f"--set {change}: {table} is not a table, so it has no entry {entry!r}")
+
+
+def _check_folder(parameter: str, dataset: str, folder: str) -> None:
+    """Refuses a missing folder of a data set on disk, and a folder for a drawn one."""
+    if dataset in DRAWN and folder:
+        raise ValueError(f"{parameter} must be empty for drawn {dataset}, not {folder!r}")
+    if dataset not in DRAWN and not folder:
+        raise ValueError(f"{parameter} is empty, but data set {dataset!r} lies on disk: name its folder")
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:

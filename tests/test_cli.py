@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -90,18 +91,65 @@ def test_data_list_names_every_data_set() -> None:
 
 
 def test_data_check_counts_the_phantoms() -> None:
-    result = call("data", "check", "phantoms")
+    result = call("data", "check", "phantoms", "--option", "images=40", "--option", "seed=2")
     assert result.exit_code == 0, result.stderr
-    assert "test: 200 pictures decoded" in result.stdout
-    assert "train 4,000 rows about 500 pictures" in result.stdout
+    assert "train: 320 rows about 40 pictures in 40 groups" in result.stdout
+    assert "every picture could be decoded" in result.stdout
+    assert "leakage train -> test: 0 of 40 test pictures are also in train" in result.stdout
 
 
-def test_data_check_describes_vqa_rad(shared: Path) -> None:
-    result = call("data", "check", "vqa_rad", shared / "data" / "vqa_rad_mevf")
+def test_data_check_describes_vqa_rad(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "vqa_rad_mevf"
+    result = call("data", "check", "vqa_rad", folder, "--variant", "mevf", "--json", tmp_path / "check.json")
     assert result.exit_code == 0, result.stderr
-    assert "in the form 'mevf'" in result.stdout
-    assert "284 training rows are framed versions of test questions" in result.stdout
-    assert "test: 203 pictures decoded" in result.stdout
+    assert f"form 'mevf' in {folder}" in result.stdout
+    assert "203 of 203 test pictures (all of them) are also in train" in result.stdout
+    assert "284 train rows are framed versions of test questions" in result.stdout
+    written = read_json(tmp_path / "check.json")
+    assert written["audit"]["leakage"][0]["framed"] == 284 and written["fingerprint"] in result.stdout
+
+
+def test_data_check_of_a_damaged_picture_prints_the_report_and_fails(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    row = {
+        "image_organ": "CHEST",
+        "question": "is there a shadow?",
+        "question_type": "PRES",
+        "answer": "yes",
+        "answer_type": "CLOSED",
+        "phrase_type": "freeform",
+    }
+    for number, split in enumerate(("train", "test")):
+        path = tmp_path / "data" / "images" / f"{number}.png"
+        Image.new("L", (9, 8), 100 * number).save(path)
+        rows = [row | {"qid": number, "image_name": path.name}]
+        (tmp_path / "data" / f"{split}set.json").write_text(json.dumps(rows))
+    path.write_bytes(path.read_bytes()[:50])
+    written = tmp_path / "check.json"
+    result = call("data", "check", "vqa_rad", tmp_path / "data", "--json", written)
+    assert result.exit_code == 2
+    assert f"cannot be used, the first in test: {path}: damaged" in result.stderr
+    assert "pictures that cannot be used: 1" in result.stdout
+    assert read_json(written)["audit"]["broken"][0]["file"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--option", "language"], "--option language: expected KEY=VALUE"),
+        (["--option", "images=x"], "--option images must be"),
+        (["--variant", "mevf"], "has no option 'variant'"),
+        (["--processes", "0"], "processes must be at least 1"),
+        (["--max-left-out", "1.5"], "max_left_out must be a share"),
+        (["--json", "."], "parameter json: . is a folder"),
+    ],
+)
+def test_data_check_of_wrong_options(arguments: list[str], words: str) -> None:
+    result = call("data", "check", "phantoms", *arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert words in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_from_a_configuration_to_scores(tiny_base: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ CASES |= {
     "number_for_a_table": impossible(("stage_changes must be a table",), stage_changes=3),
     "unknown_preset": impossible(("preset", "'huge'", "tiny, paper"), preset="huge"),
     "paper_without_base": impossible(("base_dir", "pefomed convert"), preset="paper", base_dir=""),
-    "unknown_dataset": impossible(("dataset", "'imagenet'", "vqa_rad, phantoms"), dataset="imagenet"),
+    "unknown_dataset": impossible(("dataset", "'imagenet'", "phantoms, shapes, vqa_rad"), dataset="imagenet"),
     "unknown_stage": impossible(("unknown stage 'stage9'",), stage="stage9"),
     "unknown_recipe": impossible(("unknown recipe 'best'", "released_code"), recipe="best"),
     "unknown_procedure": impossible(("unknown procedure 'dirty'",), procedure="dirty"),

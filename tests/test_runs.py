@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import shutil
@@ -10,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pefomed.data.options import OPTIONS, TASKS
 from pefomed.files import read_json, write_json
 from pefomed.inference import generate
 from pefomed.model.adapters import base_fingerprint
 from pefomed.model.presets import PRESETS, load_base
 from pefomed.predictions import read_predictions
-from pefomed.runs import CONDITIONS, condition_of, evaluate_run, generate_run, train_run
+from pefomed.runs import condition_of, evaluate_run, generate_run, train_run
 from pefomed.settings import (
-    DATASET_OPTIONS,
     DEFAULT_RECIPES,
     STAGE_VALUES,
     RunSettings,
@@ -106,14 +107,13 @@ def test_an_impossible_parameter_is_named(changes: dict, words: str) -> None:
 
 
 def test_the_tables_of_names_are_those_of_the_modules_they_speak_of() -> None:
-    from pefomed.data.phantoms import load_phantoms
-    from pefomed.data.vqa_rad import load_vqa_rad
-
-    for name, load in (("phantoms", load_phantoms), ("vqa_rad", load_vqa_rad)):
-        taken = set(inspect.signature(load).parameters) - {"split", "data_dir", "task"}
-        assert set(DATASET_OPTIONS[name]) == taken
+    for name, options in OPTIONS.items():
+        module = importlib.import_module(f"pefomed.data.{name}")
+        load = getattr(module, f"load_{name}", None) or getattr(module, f"read_{name}")
+        taken = inspect.signature(load).parameters
+        assert set(options) == set(taken) - {"split", "data_dir", "task"}, name
+        assert ("task" in taken) == (len(TASKS[name]) > 1), name
     assert tuple(DEFAULT_RECIPES) == PRESETS
-    assert CONDITIONS == generate.CONDITIONS
     stage = STAGE2_VQA["tiny"]
     assert all(typed(name, getattr(stage, name), wanted) is not None for name, wanted in STAGE_VALUES.items())
 
@@ -129,11 +129,15 @@ def test_a_shipped_configuration_is_whole_and_explained(path: Path) -> None:
     keys = {line.split(":")[0] for line in lines if not line.startswith(" ")}
     needless = {"base_dir"} if settings.preset == "tiny" else set()
     needless |= {"data_dir"} if settings.dataset == "phantoms" else set()
+    needless |= {"data_dir", "dataset_options"} if settings.dataset == "mixture" else {"mixture"}
+    needless |= {"wordings_file"} if settings.stage == "stage2_vqa" else set()
     assert keys == set(asdict(settings)) - needless
 
 
 def test_the_shipped_configurations_are_there() -> None:
     names = {"stage2_vqa_tiny", "stage2_vqa_vqa_rad_tiny", "stage2_vqa_vqa_rad_paper"}
+    names |= {"stage1_captions_tiny", "stage1_captions_paper", "stage2_report_tiny", "stage2_report_iu_xray_paper"}
+    names |= {"stage2_vqa_slake_paper", "stage2_vqa_path_vqa_paper"}
     assert {path.stem for path in CONFIGS} >= names | {"stage2_vqa_vqa_rad_released_code"}
 
 

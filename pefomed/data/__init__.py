@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pefomed.data.options import DRAWN, TASKS
+
 if TYPE_CHECKING:
     import datasets
 
-DATASETS = ("vqa_rad", "phantoms")
+    from pefomed.data.found import Found
+
+DATASETS = tuple(TASKS)
 
 
 def load_dataset(
@@ -18,32 +23,34 @@ def load_dataset(
     """Loads one split of a data set as a `datasets.Dataset` with the columns of `pefomed.data.example.Example`.
 
     Args:
-        name: "vqa_rad" (real, on disk; see `pefomed.data.vqa_rad.load_vqa_rad`) or "phantoms" (drawn by the package;
-            see `pefomed.data.phantoms.load_phantoms`).
-        data_dir: The folder of a data set on disk; the drawn one has none.
+        name: One of `DATASETS`; `pefomed data list` says what each is and where it is to be had.
+        data_dir: The folder of a data set on disk; "phantoms" and "shapes" are drawn and have none.
         split: "train", "val" or "test".
-        **options: Whatever else the data set's own loader takes.
+        **options: Whatever else the data set's own loader takes; see `pefomed/data/NAME.py`.
 
     Raises:
         ValueError: An unknown name, split or option, or a data set that is malformed or needs a folder.
         FileNotFoundError: The folder or a file in it is missing.
     """
-    if name == "vqa_rad":
-        from pefomed.data.vqa_rad import load_vqa_rad as load
+    return read_dataset(name, data_dir, split, **options).rows
 
-        if not data_dir:
-            raise ValueError("data set 'vqa_rad' lies on disk: pass data_dir, the folder that holds it")
-        places = (data_dir, split)
-    elif name == "phantoms":
-        from pefomed.data.phantoms import load_phantoms as load
 
-        if data_dir:
-            raise ValueError(f"data set 'phantoms' is drawn, not read: it takes no data_dir, found {str(data_dir)!r}")
-        places = (split,)
-    else:
+def read_dataset(name: str, data_dir: str | Path | None = None, split: str = "train", **options: Any) -> Found:
+    """As `load_dataset`, with what was left out and which of the data set's forms was found."""
+    from pefomed.data.found import Found
+
+    if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
-    taken = list(inspect.signature(load).parameters)[len(places) :]
+    if name in DRAWN and data_dir:
+        raise ValueError(f"data set {name!r} is drawn, not read: it takes no data_dir, found {str(data_dir)!r}")
+    if name not in DRAWN and not data_dir:
+        raise ValueError(f"data set {name!r} lies on disk: pass data_dir, the folder that holds it")
+    places = (split,) if name in DRAWN else (data_dir, split)
+    module = importlib.import_module(f"pefomed.data.{name}")
+    read = getattr(module, f"load_{name}", None) or getattr(module, f"read_{name}")
+    taken = list(inspect.signature(read).parameters)[len(places) :]
     unknown = sorted(set(options) - set(taken))
     if unknown:
         raise ValueError(f"data set {name!r} has no option {unknown[0]!r}; its options are {', '.join(taken)}")
-    return load(*places, **options)
+    found = read(*places, **options)
+    return found if isinstance(found, Found) else Found(found, "drawn" if name in DRAWN else "", len(found))

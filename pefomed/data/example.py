@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import pyarrow
+from datasets.fingerprint import generate_random_fingerprint
 
 from pefomed.disclosure import CREDENTIALED_DATASETS
 
@@ -116,7 +117,8 @@ def make_dataset(rows: Iterable[Example | Mapping[str, Any]]) -> datasets.Datase
         tables.append(pyarrow.Table.from_pylist(chunk, schema=EXAMPLE_FEATURES.arrow_schema))
     if not tables:
         raise ValueError("no rows: a data set needs at least one example")
-    return datasets.Dataset(pyarrow.concat_tables(tables))
+    # Left to itself, `datasets` would pickle the whole table to name it.
+    return datasets.Dataset(pyarrow.concat_tables(tables), fingerprint=generate_random_fingerprint())
 
 
 def _complete(row: Mapping[str, Any], number: int) -> dict[str, Any]:

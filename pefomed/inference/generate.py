@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from pefomed.predictions import KEYS, PredictionWriter
 from pefomed.procedure import CLEAN, Procedure
 from pefomed.training.collator import PICTURES, PixelStore, left_padded, sample_rng
 
-CONDITIONS = ("zero_shot", "stage1", "stage2", "stage1+2")
 
-
-def prompts_of(rows: list[dict], processor, procedure: Procedure, seed: int) -> list[tuple[str, list[int]]]:
+def prompts_of(
+    rows: list[dict], processor, procedure: Procedure, seed: int, wordings: Sequence[str] = ()
+) -> list[tuple[str, list[int]]]:
     """(instruction, ids of the whole prompt) of each row, as they are asked at inference."""
     asked = []
     for row in rows:
@@ -28,6 +28,7 @@ def prompts_of(rows: list[dict], processor, procedure: Procedure, seed: int) -> 
             processor.cased(row["question"]),
             procedure=procedure,
             dataset=row["dataset"],
+            wordings=wordings if wordings and row["task"] != "vqa" else None,
             rng=sample_rng(seed, 0, row["id"]),
         )
         encoded = processor.encode(
@@ -79,9 +80,10 @@ def generate_batches(
     max_new_tokens: int = 0,
     pictures: str = "real",
     seed: int = 0,
+    wordings: Sequence[str] = (),
     done: Iterable[str] = (),
-) -> Iterator[list[tuple[int, str, str]]]:
-    """Yields batches of (row number, instruction, answer).
+) -> Iterator[list[tuple[int, str, str, bool]]]:
+    """Yields batches of (row number, instruction, answer, whether the model ended it itself).
 
     Batches hold prompts of like length and are a function of the rows alone, so that a run which resumes behind some
     of them answers the rest in the same company, and so with the same tokens.
@@ -97,6 +99,7 @@ def generate_batches(
         max_new_tokens: 0 for the procedure's own bound.
         pictures: "real", or the controls "blank" and "shuffled".
         seed: of drawn wordings, crops, and the shuffled control.
+        wordings: instructions for captions and reports in place of the built-in ones.
         done: ids whose whole batch may be skipped.
 
     Raises:
@@ -105,7 +108,7 @@ def generate_batches(
     if pictures not in PICTURES:
         raise ValueError(f"pictures must be one of {', '.join(PICTURES)}, not {pictures!r}")
     store = store or PixelStore(processor, procedure)
-    asked = prompts_of(rows, processor, procedure, seed)
+    asked = prompts_of(rows, processor, procedure, seed, wordings)
     others = stand_ins(rows, seed) if pictures == "shuffled" else None
     order = sorted(range(len(rows)), key=lambda i: (len(asked[i][1]), i))
     ignore_arguments = procedure.ignore_generation_arguments
@@ -129,15 +132,17 @@ def generate_batches(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-        answers = [processor.decode_answer(row[ids.shape[1] :]) for row in out]
-        yield [(i, asked[i][0], answer) for i, answer in zip(batch, answers, strict=True)]
+        new = out[:, ids.shape[1] :]
+        ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
+        answers = [processor.decode_answer(row) for row in new]
+        yield [(i, asked[i][0], answer, end) for i, answer, end in zip(batch, answers, ended, strict=True)]
 
 
 def answer_rows(model, rows: list[dict], **arguments) -> list[str]:
     """Answers of all rows, in order; arguments as in `generate_batches`."""
     answers = [""] * len(rows)
     for batch in generate_batches(model, rows, **arguments):
-        for index, _, answer in batch:
+        for index, _, answer, _ in batch:
             answers[index] = answer
     return answers
 
@@ -167,7 +172,8 @@ def write_predictions(
         for batch in generate_batches(model, rows, done=done, **arguments):
             batch = [item for item in batch if rows[item[0]]["id"] not in done]
             writer.append(
-                _prediction(rows[index], asked, answer, model_name, condition) for index, asked, answer in batch
+                _prediction(rows[index], asked, answer, ended, model_name, condition)
+                for index, asked, answer, ended in batch
             )
             bar.update(len(batch))
         writer.finish([row["id"] for row in rows])
@@ -179,15 +185,16 @@ def _bar(total: int, progress: bool) -> tqdm:
     return tqdm(total=total, disable=not progress, file=sys.stdout, mininterval=10, desc="answering")
 
 
-def _prediction(row: dict, asked: str, answer: str, model_name: str, condition: str) -> dict:
-    """One line of predictions.jsonl, its keys in the file's order."""
+def _prediction(row: dict, asked: str, answer: str, ended: bool, model_name: str, condition: str) -> dict:
+    """One line of predictions.jsonl, its keys in the file's order; long texts say whether the bound cut them."""
     made = {"instruction": asked, "prediction": answer, "model": model_name, "condition": condition}
-    return {key: made.get(key, row.get(key)) for key in KEYS}
+    line = {key: made.get(key, row.get(key)) for key in KEYS}
+    return line if row["task"] == "vqa" else {**line, "stopped": ended}
 
 
 def _fingerprint(rows: list[dict], model_name: str, condition: str, arguments: dict) -> str:
     """Changes whenever an answer could."""
-    plain = {k: v for k, v in arguments.items() if isinstance(v, (str, int, float))}
+    plain = {k: v for k, v in arguments.items() if isinstance(v, (str, int, float, tuple))}
     procedure = arguments.get("procedure", CLEAN)
     asked = [[row["id"], row["question"], row["answer"]] for row in rows]
     text = json.dumps([model_name, condition, plain, asdict(procedure), asked], sort_keys=True)

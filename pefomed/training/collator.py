@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from PIL import Image
 
 from pefomed.data.prompts import instruction, render_prompt, target_text
 from pefomed.images import open_image, random_resized_crop_flip
-from pefomed.model.processing import IGNORE_LABEL, PefomedProcessor
+from pefomed.model.processing import IGNORE_LABEL, EncodedPrompt, PefomedProcessor
 from pefomed.procedure import CLEAN, Procedure
+from pefomed.training.broken import BrokenPictures
 
 PICTURES = ("real", "blank", "shuffled")
 PUBLISHED_PAD = "$$"  # an ordinary piece of LLaMA-2's vocabulary that the published code pads with
@@ -112,6 +113,8 @@ class TrainingCollator:
         epoch: set by the trainer, so that each epoch draws anew.
         store: pixels already decoded.
         features: gives the tower's output instead of pixels, where pictures are not cropped at random.
+        wordings: instructions to use instead of the built-in ones, for captions and reports.
+        broken: where unreadable pictures are written down; None makes one an error.
     """
 
     processor: PefomedProcessor
@@ -122,6 +125,8 @@ class TrainingCollator:
     epoch: int = 0
     store: PixelStore = None
     features: FeatureStore = None
+    wordings: tuple[str, ...] = ()
+    broken: BrokenPictures | None = None
 
     def __post_init__(self):
         if self.features is not None and self.procedure.augment_training_images:
@@ -136,13 +141,16 @@ class TrainingCollator:
         encoded, pixels = [], []
         for row in rows:
             rng = sample_rng(self.seed, self.epoch, row["id"])
-            encoded.append(encode_row(self.processor, row, self.procedure, self.max_text_tokens, rng))
-            if self.blank_images:
+            row_encoded = encode_row(self.processor, row, self.procedure, self.max_text_tokens, rng, self.wordings)
+            try:
+                pixels.append(self._pixels(row, rng))
+            except (ValueError, OSError) as error:
+                if self.broken is None:
+                    raise
+                self.broken.add(row["id"], error)
                 pixels.append(self.store.blank())
-            elif self.procedure.augment_training_images:
-                pixels.append(self.store.augmented(row["image"], row["id"], rng))
-            else:
-                pixels.append(self.store.pixels(row["image"], row["id"]))
+                row_encoded = replace(row_encoded, labels=[IGNORE_LABEL] * len(row_encoded.labels))
+            encoded.append(row_encoded)
         pad = self.processor.tokenizer.pad_token_id
         batch = {
             "input_ids": right_padded([e.input_ids for e in encoded], pad),
@@ -153,11 +161,33 @@ class TrainingCollator:
             return {**batch, "vision_features": torch.stack([self.features.features(seen) for seen in pixels])}
         return {**batch, "pixel_values": torch.from_numpy(np.stack(pixels))}
 
+    def _pixels(self, row: dict, rng: np.random.Generator) -> np.ndarray:
+        """float32 [3, size, size] of what the model is to see of a row."""
+        if self.blank_images:
+            return self.store.blank()
+        if self.procedure.augment_training_images:
+            return self.store.augmented(row["image"], row["id"], rng)
+        return self.store.pixels(row["image"], row["id"])
 
-def encode_row(processor: PefomedProcessor, row: dict, procedure: Procedure, max_text_tokens: int, rng):
+
+def encode_row(
+    processor: PefomedProcessor,
+    row: dict,
+    procedure: Procedure,
+    max_text_tokens: int,
+    rng: np.random.Generator,
+    wordings: tuple[str, ...] = (),
+) -> EncodedPrompt:
     """Prompt and answer of a row, as they are trained on."""
-    question = processor.cased(row["question"])
-    asked = instruction(row["task"], question, procedure=procedure, training=True, dataset=row["dataset"], rng=rng)
+    asked = instruction(
+        row["task"],
+        processor.cased(row["question"]),
+        procedure=procedure,
+        training=True,
+        dataset=row["dataset"],
+        wordings=wordings if wordings and row["task"] != "vqa" else None,
+        rng=rng,
+    )
     ignored = None
     if procedure.ignore_pad_pieces_in_targets:
         ignored = processor.tokenizer.get_vocab().get(PUBLISHED_PAD)

@@ -9,18 +9,23 @@ run folder/
 """
 
 import json
+import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import datasets
 import torch
+from accelerate import PartialState
+from safetensors import safe_open
 from transformers import PrinterCallback, TrainerCallback
 
 from pefomed.files import read_json, sha256_file, write_json, write_text
 from pefomed.model.adapters import (
     ORIGIN_FILE,
+    WEIGHTS_FILE,
     base_fingerprint,
     find_adapter,
     fresh_adapter,
@@ -32,7 +37,10 @@ from pefomed.model.adapters import (
 from pefomed.model.modeling import PefomedForConditionalGeneration
 from pefomed.model.processing import PefomedProcessor
 from pefomed.procedure import Procedure
+from pefomed.training.broken import FILE as BROKEN_FILE
+from pefomed.training.broken import BoundBroken, BrokenPictures
 from pefomed.training.collator import FeatureStore, TrainingCollator
+from pefomed.training.sampling import Source
 from pefomed.training.stages import Stage
 from pefomed.training.trainer import PefomedTrainer, ProgressLine, TellCollatorTheEpoch, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
@@ -48,7 +56,8 @@ class TrainResult:
         adapter: folder of the trained adapter: the best by validation, else the last.
         trainable: parameters that trained: {"lora", "projector", "total"}.
         log: rows of step, loss, learning_rate.
-        validation: rows of step, exact_match, open, closed.
+        validation: rows of step and exact_match, open, closed for questions, or loss for captions and reports.
+        broken: training rows left out since their pictures could not be read.
         seconds: time of this call's training; 0 where the run was already finished.
     """
 
@@ -56,6 +65,7 @@ class TrainResult:
     trainable: dict[str, int]
     log: list[dict]
     validation: list[dict]
+    broken: int
     seconds: float
 
 
@@ -79,24 +89,30 @@ def train_stage(
     procedure: Procedure,
     data_fingerprint: str,
     init_from: str = "",
+    sources: Sequence[Source] = (),
+    wordings: Sequence[str] = (),
     blank_images: bool = False,
+    max_broken: float | None = None,
     progress: bool = True,
     workers: int = 0,
 ) -> TrainResult:
-    """Fine-tunes LoRA and projector on a frozen base.
+    """Fine-tunes LoRA and projector on a frozen base; under `accelerate launch` every process calls it.
 
     Args:
         model: the base; it is wrapped and changed.
         processor: its processor.
         stage: the recipe.
-        train: rows of the schema.
+        train: rows of the schema; of a mixture, the rows of its data sets one behind the other.
         validation: rows to choose the best epoch by, or None to keep the last. Never the test split.
         run_dir: the run's folder.
         seed: of LoRA's start, dropout, order and draws.
         procedure: clean, or as the published code.
         data_fingerprint: of `train`, for the plan.
         init_from: run or adapter folder to start from; "" for a fresh adapter on the base.
+        sources: the data sets of a mixture with their ratios; empty for a single one.
+        wordings: instructions for captions and reports in place of the built-in ones.
         blank_images: train without looking, for the control.
+        max_broken: share of the training rows whose pictures may turn out unreadable; None makes one an error.
         progress: whether to show a bar.
         workers: processes that decode pictures.
 
@@ -107,6 +123,10 @@ def train_stage(
         ValueError: if the folder holds another run, or anything but LoRA and projector would train.
     """
     run_dir = Path(run_dir)
+    process = PartialState(cpu=not torch.cuda.is_available())
+    sources = tuple(sources) or (Source("data", len(train)),)
+    if sum(source.rows for source in sources) != len(train):
+        raise ValueError(f"the sources have {sum(source.rows for source in sources)} rows, the data {len(train)}")
     fingerprint = base_fingerprint(model)
     start = _start_of(init_from)
     plan = {
@@ -119,6 +139,9 @@ def train_stage(
         "procedure": asdict(procedure),
         "seed": seed,
         "blank_images": blank_images,
+        "sources": [asdict(source) for source in sources],
+        "wordings": list(wordings),
+        "processes": process.num_processes,
     }
     torch.manual_seed(seed)
     adapted = (
@@ -126,19 +149,43 @@ def train_stage(
         if init_from
         else fresh_adapter(model, stage.lora_r, stage.lora_alpha, stage.lora_dropout)
     )
-    trainable = trainable_table(adapted)
-    _claim_folder(run_dir, plan)
+    trainable = trainable_table(adapted)  # refuses anything but LoRA and projector
+    with process.main_process_first():
+        _claim_folder(run_dir, plan)
     seconds = 0.0
+    broken = BrokenPictures(run_dir / BROKEN_FILE, len(train), max_broken or 0.0)
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)
+        collator = replace(collator, wordings=tuple(wordings), broken=None if max_broken is None else broken)
         if stage.frozen_features and not procedure.augment_training_images:
             collator = replace(collator, features=FeatureStore(adapted.get_base_model().model.encode_images))
         began = time.monotonic()
-        _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, progress, workers)
+        _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, sources, progress, workers)
         seconds = time.monotonic() - began
-        _publish(adapted, run_dir, fingerprint, start)
+        if process.is_main_process:
+            _publish(adapted, run_dir, fingerprint, start)
+    process.wait_for_everyone()
+    result = read_result(run_dir)
+    return replace(result, trainable=trainable, seconds=seconds)
+
+
+def read_result(run_dir: str | Path) -> TrainResult:
+    """What came of a finished run, from its folder.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+    """
+    run_dir = Path(run_dir)
+    adapter = find_adapter(run_dir)
+    with safe_open(adapter / WEIGHTS_FILE, "pt") as tensors:
+        counts = {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    lora = sum(count for name, count in counts.items() if "lora_" in name)
+    trainable = {"lora": lora, "projector": sum(counts.values()) - lora, "total": sum(counts.values())}
     log = [json.loads(line) for line in (run_dir / "train_log.jsonl").read_text().splitlines()]
-    return TrainResult(run_dir / "adapter", trainable, log, validation_history(run_dir / "validation"), seconds)
+    broken = BrokenPictures(run_dir / BROKEN_FILE, rows=0)
+    return TrainResult(
+        adapter, trainable, log, validation_history(run_dir / "validation"), len(broken.found()), seconds=0.0
+    )
 
 
 def _start_of(init_from: str) -> dict | None:
@@ -165,18 +212,21 @@ def _claim_folder(run_dir: Path, plan: dict) -> None:
         )
 
 
-def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, progress, workers) -> None:
+def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, sources, progress, workers) -> None:
     """trl's training loop, resumed from the last whole checkpoint; leaves the trained weights in `adapted`."""
     checkpoints = run_dir / "checkpoints"
     use_cpu = not torch.cuda.is_available()
-    config = sft_config(stage, str(checkpoints), seed, len(train), workers, use_cpu)
+    processes = PartialState().num_processes
+    config = sft_config(stage, str(checkpoints), seed, len(train), workers, use_cpu, processes)
     callbacks: list[TrainerCallback] = [MarkComplete(), TellCollatorTheEpoch(collator)]
-    callbacks += [ProgressLine()] if progress else []
+    callbacks += [ProgressLine()] if progress and PartialState().is_main_process else []
+    callbacks += [BoundBroken(collator.broken)] if collator.broken else []
     if validation is not None:
         answer = {"processor": processor, "procedure": collator.procedure, "store": collator.store, "batch_size": 64}
+        answer |= {"wordings": collator.wordings}
         answer |= {"pictures": "blank" if collator.blank_images else "real", "max_new_tokens": stage.max_text_tokens}
         every = stage.steps_per_epoch or config.max_steps // stage.epochs
-        callbacks.append(ValidateAndKeepBest(run_dir / "validation", list(validation), answer, every))
+        callbacks.append(ValidateAndKeepBest(run_dir / "validation", list(validation), answer, collator, every))
     trainer = PefomedTrainer(
         model=adapted,
         args=config,
@@ -185,15 +235,19 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
         processing_class=processor,
         callbacks=callbacks,
         stage=stage,
+        sources=sources,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
+    with PartialState().main_process_first():  # it removes torn checkpoints before anybody looks
+        last = _last_whole_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=last)
     rows = [
         {"step": entry["step"], "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    write_text(run_dir / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if trainer.is_world_process_zero():
+        write_text(run_dir / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
@@ -9,6 +10,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from pefomed.model.processing import IGNORE_LABEL
+from pefomed.training.sampling import Source, StreamSampler
 from pefomed.training.stages import Stage, learning_rate_at
 
 
@@ -17,11 +19,18 @@ class PefomedTrainer(SFTTrainer):
 
     Args:
         stage: the recipe; its schedule and loss are what this class adds.
+        sources: the data sets of `train_dataset`, where it is a mixture of several.
     """
 
-    def __init__(self, *args, stage: Stage, **kwargs):
+    def __init__(self, *args, stage: Stage, sources: Sequence[Source] = (), **kwargs):
         self.stage = stage
         super().__init__(*args, **kwargs)
+        self.sources = tuple(sources) or (Source("data", len(self.train_dataset)),)
+
+    def _get_train_sampler(self, train_dataset=None):
+        """The stream of samples, an epoch of it a whole number of steps of all processes together."""
+        per_epoch = self.args.max_steps // self.stage.epochs * samples_per_step(self.stage, self.args.world_size)
+        return StreamSampler(self.sources, self.args.seed, per_epoch)
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         """The stage's schedule, counted in optimiser steps."""
@@ -38,7 +47,8 @@ class PefomedTrainer(SFTTrainer):
     def _get_num_items_in_batch(self, batch_samples, device):
         """What the loss of a whole step is divided by: answers for "answer_mean", else label tokens as in trl."""
         if self.stage.loss != "answer_mean":
-            return super()._get_num_items_in_batch(batch_samples, device)
+            tokens = super()._get_num_items_in_batch(batch_samples, device)
+            return tokens if tokens is None else tokens.clamp(min=1)  # a step whose pictures are all broken has none
         answers = sum(int((batch["labels"] != IGNORE_LABEL).any(dim=1).sum()) for batch in batch_samples)
         count = torch.tensor(answers, device=device)
         return self.accelerator.gather(count).sum() if self.args.average_tokens_across_devices else count
@@ -88,7 +98,14 @@ class TellCollatorTheEpoch(TrainerCallback):
         self.collator.epoch = int(state.epoch or 0)
 
 
-def sft_config(stage: Stage, output_dir: str, seed: int, samples: int, workers: int, use_cpu: bool) -> SFTConfig:
+def samples_per_step(stage: Stage, processes: int) -> int:
+    """Samples of one optimiser step, over all processes."""
+    return stage.batch_size * stage.gradient_accumulation * processes
+
+
+def sft_config(
+    stage: Stage, output_dir: str, seed: int, samples: int, workers: int, use_cpu: bool, processes: int = 1
+) -> SFTConfig:
     """trl's arguments for a stage.
 
     Args:
@@ -98,9 +115,9 @@ def sft_config(stage: Stage, output_dir: str, seed: int, samples: int, workers: 
         samples: size of the training set.
         workers: processes that decode pictures; 0 for none.
         use_cpu: float32 on the CPU; otherwise bfloat16 on the GPU.
+        processes: how many train together; each takes `stage.batch_size` samples.
     """
-    per_step = stage.batch_size * stage.gradient_accumulation
-    steps = stage.epochs * (stage.steps_per_epoch or -(-samples // per_step))
+    steps = stage.epochs * (stage.steps_per_epoch or -(-samples // samples_per_step(stage, processes)))
     return SFTConfig(
         output_dir=output_dir,
         max_steps=steps,

@@ -1,19 +1,30 @@
-"""Validation by answering: at the end of an epoch the model answers the validation questions, and the best is kept."""
+"""Validation at the end of an epoch, and the best adapter kept.
+
+Questions are validated by answering them (exact match), captions and reports by the loss of their tokens: a caption
+can be right in a hundred ways, and the scores for that belong to evaluation.
+"""
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from pefomed.files import read_json, write_json
 from pefomed.inference.generate import answer_rows
 from pefomed.metrics import exact_match
 from pefomed.model.adapters import save_adapter
+from pefomed.model.processing import IGNORE_LABEL
+from pefomed.training.collator import TrainingCollator
 
 
 class ValidateAndKeepBest(TrainerCallback):
-    """Exact match on the validation split every `every_steps`; the adapter with the highest is kept under `best/`.
+    """A score on the validation split every `every_steps`; the adapter with the best is kept.
 
     A folder appears there whole or not at all, and its score lies inside it, so that a run killed anywhere finds again
     what it had found. Ties go to the earlier step, whichever process evaluates.
@@ -22,29 +33,41 @@ class ValidateAndKeepBest(TrainerCallback):
         folder: where the adapters go.
         rows: the validation split, as a list of rows; never the test split.
         answer: keyword arguments of `answer_rows`.
+        collator: makes batches of captions and reports.
         every_steps: optimiser steps between validations.
     """
 
-    def __init__(self, folder: Path, rows: list[dict], answer: dict, every_steps: int):
-        self.folder, self.rows, self.answer, self.every_steps = Path(folder), rows, answer, every_steps
+    def __init__(self, folder: Path, rows: list[dict], answer: dict, collator: TrainingCollator, every_steps: int):
+        self.folder, self.rows, self.every_steps = Path(folder), rows, every_steps
+        self.answer, self.collator = answer, collator
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.every_steps and state.global_step != state.max_steps:
             return
         target = self.folder / f"step-{state.global_step:07d}"
-        if target.exists() or not state.is_world_process_zero:
+        if target.exists() and PartialState().num_processes == 1:
             return
         was_training = model.training
         model.eval()
-        score = validation_score(model, self.rows, self.answer)
+        if self.rows[0]["task"] == "vqa":
+            score = validation_score(model, self.rows, self.answer)
+        else:
+            score = validation_loss(model, self.rows, self.collator)
         model.train(was_training)
+        if state.is_world_process_zero:
+            self._keep(model, {"step": state.global_step, **score}, target)
+        PartialState().wait_for_everyone()
+
+    def _keep(self, model, score: dict, target: Path) -> None:
+        """Writes the score down, and the adapter with it where none before was as good."""
         best = best_validation(self.folder)
-        write_json(self.folder / f"score-{state.global_step:07d}.json", {"step": state.global_step, **score})
-        if best is None or score["exact_match"] > best["exact_match"]:
+        write_json(self.folder / f"score-{score['step']:07d}.json", score)
+        if best is None or merit(score) > merit(best):
             aside = self.folder / f".{target.name}"
             shutil.rmtree(aside, ignore_errors=True)
             save_adapter(model, aside)
-            write_json(aside / "score.json", {"step": state.global_step, **score})
+            write_json(aside / "score.json", score)
+            shutil.rmtree(target, ignore_errors=True)
             aside.rename(target)
             for other in self.folder.glob("step-*"):
                 if other != target:
@@ -53,7 +76,7 @@ class ValidateAndKeepBest(TrainerCallback):
 
 def validation_score(model, rows: list[dict], answer: dict) -> dict[str, float]:
     """{"exact_match": percent, "open": ..., "closed": ..., "n": questions}."""
-    answers = answer_rows(model, rows, **answer)
+    answers = _shared_out(rows, lambda share: answer_rows(model, share, **answer))
     predictions = [{**row, "prediction": text, "image": None} for row, text in zip(rows, answers, strict=True)]
     scores = exact_match(predictions)["exact_match"]
     return {
@@ -64,10 +87,49 @@ def validation_score(model, rows: list[dict], answer: dict) -> dict[str, float]:
     }
 
 
+@torch.inference_mode()
+def validation_loss(model, rows: list[dict], collator: TrainingCollator, batch_size: int = 16) -> dict[str, float]:
+    """{"loss": mean negative log likelihood of the answers' tokens in nats, "n": rows}."""
+    collator = replace(collator, epoch=0)  # the same wordings at every validation
+
+    def sums(share: list[dict]) -> list[tuple[float, int]]:
+        found = []
+        for start in range(0, len(share), batch_size):
+            batch = {k: v.to(model.device) for k, v in collator(share[start : start + batch_size]).items()}
+            # A position predicts the next one, so the first label is never predicted.
+            count = int((batch["labels"][:, 1:] != IGNORE_LABEL).sum())
+            found.append((float(model(**batch, use_cache=False).loss) * count, count))
+        return found
+
+    found = [pair for pairs in gather_object([sums(split_share(rows))]) for pair in pairs]
+    tokens = sum(count for _, count in found)
+    return {"loss": sum(loss for loss, _ in found) / max(1, tokens), "n": len(rows)}
+
+
+def split_share(rows: list[dict]) -> list[dict]:
+    """This process's part of the rows: every row is somebody's, none is two's."""
+    process = PartialState()
+    return rows[process.process_index :: process.num_processes]
+
+
+def _shared_out(rows: list[dict], answer: Callable[[list[dict]], list[str]]) -> list[str]:
+    """Answers of all rows in order, each process answering its part."""
+    answers = [""] * len(rows)
+    parts = gather_object([answer(split_share(rows))])
+    for first, part in enumerate(parts):
+        answers[first :: len(parts)] = part
+    return answers
+
+
+def merit(score: dict) -> float:
+    """What is to be as high as possible."""
+    return score["exact_match"] if "exact_match" in score else -score["loss"]
+
+
 def best_validation(folder: Path) -> dict | None:
     """Score, step and folder of the best adapter so far; of equals the earliest."""
     found = [{**read_json(path), "folder": path.parent} for path in sorted(Path(folder).glob("step-*/score.json"))]
-    return max(found, key=lambda score: (score["exact_match"], -score["step"]), default=None)
+    return max(found, key=lambda score: (merit(score), -score["step"]), default=None)
 
 
 def validation_history(folder: Path) -> list[dict]:

@@ -1,0 +1,89 @@
+"""Stage 1 on a mixture: resumed in the middle of an epoch, with workers, with two processes, the end is the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("train_mixture.py")
+
+
+def run(run_dir: Path, base: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
+    """Trains in processes of their own."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        command += [
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+        ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [*command, str(SCRIPT), str(base), str(run_dir), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def adapter(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("plain")
+    done = run(run_dir, tiny_base, "batch_size=8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return run_dir
+
+
+def test_two_processes_end_where_one_with_the_doubled_batch_does(tiny_base, plain, tmp_path):
+    done = run(tmp_path, tiny_base, "batch_size=4", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, found = adapter(plain), adapter(tmp_path)
+    assert expected.keys() == found.keys()
+    moved = False
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)
+        moved |= "lora_B" in name and bool(value.abs().max() > 1e-3)
+    assert moved, "nothing was learnt, so that equality says nothing"
+    logs = [
+        [json.loads(line) for line in (place / "train_log.jsonl").read_text().splitlines()]
+        for place in (plain, tmp_path)
+    ]
+    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
+    for one, two in zip(*logs, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+    scores = [json.loads(next((place / "validation").glob("score-*.json")).read_text()) for place in (plain, tmp_path)]
+    assert scores[0]["n"] == scores[1]["n"], "validation counts every row once, whoever scores it"
+    assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=1e-5)
+
+
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_with_the_next_sample(tiny_base, plain, tmp_path):
+    stopped = run(tmp_path, tiny_base, "batch_size=8", "die_at=5")
+    assert stopped.returncode == 9, stopped.stderr[-2000:]
+    assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
+    done = run(tmp_path, tiny_base, "batch_size=8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, value in adapter(plain).items():
+        assert value.equal(adapter(tmp_path)[name]), name
+
+
+def test_workers_change_nothing(tiny_base, plain, tmp_path):
+    done = run(tmp_path, tiny_base, "batch_size=8", "workers=2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, value in adapter(plain).items():
+        assert value.equal(adapter(tmp_path)[name]), name
