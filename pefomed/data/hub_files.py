@@ -8,9 +8,7 @@ from pathlib import Path
 ROWS_AT_ONCE = 256  # with their pictures as Python bytes; a whole split of PathVQA would take several GB
 
 
-def read_split(
-    folder: Path, split: str, columns: tuple[str, ...] = ("image", "question", "answer")
-) -> Iterator[dict]:
+def read_split(folder: Path, split: str, columns: tuple[str, ...] = ("image", "question", "answer")) -> Iterator[dict]:
     """Yields the undecoded rows of one split; an image is a mapping `{"bytes", "path"}`.
 
     Args:

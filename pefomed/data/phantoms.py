@@ -21,7 +21,12 @@ TASKS = ("vqa", "caption", "report")
 
 
 def load_phantoms(
-    split: str, task: str = "vqa", images: int | None = None, questions_per_image: int = 8, seed: int = 0
+    split: str,
+    task: str = "vqa",
+    images: int | None = None,
+    questions_per_image: int = 8,
+    seed: int = 0,
+    train_pictures: int | None = None,
 ) -> datasets.Dataset:
     """Draw one split of the embedded medical world.
 
@@ -29,6 +34,7 @@ def load_phantoms(
         split: "train", "val" or "test".
         task: "vqa", "caption" or "report". The same split and seed show the same patients for every task.
         images: how many pictures; None takes 500, 60 or 200 by split.
+        train_pictures: how many in "train" alone, so that less can be learnt from and as much be tested.
         questions_per_image: for "vqa" only.
         seed: seed of the data set; two seeds share no patient.
 
@@ -42,6 +48,8 @@ def load_phantoms(
         raise ValueError(f"phantoms: split is {split!r}, expected one of {', '.join(DEFAULT_IMAGES)}")
     if task not in TASKS:
         raise ValueError(f"phantoms: task is {task!r}, expected one of {', '.join(TASKS)}")
+    if split == "train" and train_pictures is not None:
+        images = train_pictures
     images = DEFAULT_IMAGES[split] if images is None else images
     if images < 1:
         raise ValueError(f"phantoms: images is {images}, expected 1 or more")
