@@ -31,6 +31,7 @@ from dataclasses import dataclass, fields, make_dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from pefomed.plain_yaml import parse_yaml
 from pefomed.run_record import publishable
 
 PARAMETER_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
@@ -68,47 +69,53 @@ def check_parameters(
     namespace: Mapping[str, Any],
     choices: Mapping[str, Sequence[Any]] | None = None,
     relative_paths: Sequence[str] = (),
+    tables: Sequence[str] = (),
+    at_least: Mapping[str, int] | None = None,
 ) -> Any:
     """Check a notebook's parameters and return them as one frozen object.
 
     Args:
         namespace: The notebook's `globals()`, read and never changed.
         choices: For some parameters, the values they may take.
-        relative_paths: Parameters that are paths. Papermill writes every parameter into the executed notebook, so an
-            absolute one, which names the machine and often its owner, is refused.
+        relative_paths: Parameters that are paths, or tables of them. Papermill writes every parameter into the
+            executed notebook, so an absolute one, which names the machine and often its owner, is refused.
+        tables: Parameters declared as `str` whose value is a table: the text of one in YAML, as in
+            `-p mixture '{roco: {ratio: 60}}'`, or a table itself, as in `-y '{mixture: {roco: {ratio: 60}}}'`. They
+            are returned as dictionaries, an empty text as an empty one.
+        at_least: For some numbers, the lowest value.
 
     Returns:
         A frozen dataclass with one attribute per parameter, in the order of declaration. An int given for a float is
         converted. Its text is a table of names, values and help; `dataclasses.asdict` turns it into a dictionary.
 
     Raises:
-        ValueError: A parameter is unknown, has the wrong type, is not finite or is none of its choices; or the
+        ValueError: A parameter is unknown, has the wrong type, is not finite, too low or none of its choices; or the
             declarations themselves are wrong. The message is one line.
     """
     declarations = find_declarations(namespace)
     known = {declaration.name for declaration in declarations}
-    choices = choices or {}
+    choices, at_least = choices or {}, at_least or {}
     refuse_unknown(find_injected(namespace, known) - known, known)
     if undeclared := sorted(choices.keys() - known):
         raise ValueError(f"choices given for {', '.join(undeclared)}, which the parameters cell does not declare")
 
     values = {}
     for declaration in declarations:
-        value = checked_value(declaration, namespace)
-        allowed = choices.get(declaration.name)
+        name = declaration.name
+        value = checked_table(name, namespace.get(name)) if name in tables else checked_value(declaration, namespace)
+        allowed = choices.get(name)
         if allowed is not None and value not in allowed:
             listed = ", ".join(repr(choice) for choice in allowed)
-            raise ValueError(f"parameter {declaration.name} must be one of {listed}, not {value!r}")
-        if declaration.name in relative_paths and _is_absolute(value):
-            raise ValueError(
-                f"parameter {declaration.name} must be a relative path, since the executed notebook shows it; "
-                "start papermill where ../data or the like leads to the folder, or make a link to it"
-            )
-        values[declaration.name] = value
+            raise ValueError(f"parameter {name} must be one of {listed}, not {value!r}")
+        if name in at_least and value < at_least[name]:
+            raise ValueError(f"parameter {name} must be at least {at_least[name]}, not {value}")
+        if name in relative_paths:
+            _refuse_absolute(name, value)
+        values[name] = value
 
     parameters = make_dataclass(
         "Parameters",
-        [(declaration.name, PARAMETER_TYPES[declaration.type_name]) for declaration in declarations],
+        [(declaration.name, type(values[declaration.name])) for declaration in declarations],
         frozen=True,
         repr=False,
         namespace={"__repr__": parameter_table, "_help": {item.name: item.help for item in declarations}},
@@ -199,6 +206,20 @@ def checked_value(declaration: Declaration, namespace: Mapping[str, Any]) -> Any
     return value
 
 
+def checked_table(name: str, value: Any) -> dict[str, Any]:
+    """Return a parameter that is a table of names and values, given as one or as its text in YAML.
+
+    Raises:
+        ValueError: It is something else, or not YAML.
+    """
+    table = parse_yaml(value, f"parameter {name}") if isinstance(value, str) else value
+    if isinstance(value, str) and table is None:
+        return {}
+    if not isinstance(table, Mapping):
+        raise ValueError(f"parameter {name} must be a table such as {{roco: {{ratio: 60}}}}, not {value!r}")
+    return dict(table)
+
+
 def parameter_table(parameters: Any) -> str:
     """Return parameters as text: one line each with name, value and help, in columns.
 
@@ -210,6 +231,18 @@ def parameter_table(parameters: Any) -> str:
     rows += [(name, repr(value), parameters._help[name]) for name, value in shown.items()]
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{name:{name_width}}  {value:{value_width}}  {text}".rstrip() for name, value, text in rows)
+
+
+def _refuse_absolute(name: str, value: Any) -> None:
+    """Raise a ValueError for an absolute path, or one anywhere in a table, that names the parameter and entry."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _refuse_absolute(f"{name}.{key}", entry)
+    elif isinstance(value, str) and _is_absolute(value):
+        raise ValueError(
+            f"parameter {name} must be a relative path, since the executed notebook shows it; "
+            "start papermill where ../data or the like leads to the folder, or make a link to it"
+        )
 
 
 def _is_absolute(path: str) -> bool:

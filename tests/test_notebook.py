@@ -21,6 +21,7 @@ flip: bool = False  # mirror the images
 preset: str = "tiny"
 """
 CHOICES = {"preset": ("tiny", "paper")}
+MIXTURE = "{'roco': {'data_dir': 'data/roco', 'ratio': 60.0}}"  # as papermill writes what it got with -y
 
 
 def namespace_after(*cells: str, history: bool = True) -> dict[str, Any]:
@@ -141,6 +142,44 @@ def test_wrong_declarations(cell: str, message: str, history: bool) -> None:
 def test_choices_for_an_undeclared_parameter() -> None:
     with pytest.raises(ValueError, match="choices given for size, which the parameters cell does not declare"):
         check_parameters(namespace_after("x: int = 1"), {"size": (1, 2)})
+
+
+@pytest.mark.parametrize("history", [True, False])
+@pytest.mark.parametrize("given", ["'{roco: {data_dir: data/roco, ratio: 6e1}}'", MIXTURE])
+def test_a_table_is_given_as_text_or_as_a_table(given: str, history: bool) -> None:
+    namespace = namespace_after('mixture: str = ""  # data sets', f"# Parameters\nmixture = {given}", history=history)
+    args = check_parameters(namespace, tables=("mixture",), relative_paths=("mixture",))
+    assert args.mixture == {"roco": {"data_dir": "data/roco", "ratio": 60.0}}
+    assert "'ratio': 60.0" in str(args)
+
+
+def test_an_empty_text_is_an_empty_table() -> None:
+    assert check_parameters(namespace_after('mixture: str = ""  # data sets'), tables=("mixture",)).mixture == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("'{roco: '", "parameter mixture: not plain YAML"),
+        ("'roco'", "parameter mixture must be a table such as {roco: {ratio: 60}}, not 'roco'"),
+        ("['roco']", "parameter mixture must be a table such as"),
+        ("3", "parameter mixture must be a table such as"),
+        ("None", "parameter mixture must be a table such as"),
+        ("{'roco': {'data_dir': '/data'}}", "parameter mixture.roco.data_dir must be a relative path"),
+        ("'{roco: {data_dir: ~/roco}}'", "parameter mixture.roco.data_dir must be a relative path"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(given: str, message: str) -> None:
+    namespace = namespace_after('mixture: str = ""  # data sets', f"# Parameters\nmixture = {given}")
+    with pytest.raises(ValueError) as caught:
+        check_parameters(namespace, tables=("mixture",), relative_paths=("mixture",))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_number_below_its_lowest_value_is_named() -> None:
+    assert check_parameters(namespace_after("steps: int = 1  # steps"), at_least={"steps": 1}).steps == 1
+    with pytest.raises(ValueError, match="parameter steps must be at least 1, not 0"):
+        check_parameters(namespace_after("steps: int = 0  # steps"), at_least={"steps": 1})
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,19 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from pefomed.reporting.style import use_style
+from pefomed.reporting.style import PALETTE, use_style
 
 
 def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
-    """Loss on answers, learning rate, and exact match on the validation split, against optimiser steps.
+    """Loss on answers, learning rate, and what validation found, against optimiser steps.
 
     Args:
         log: rows of step, loss, learning_rate.
-        validation: rows of step, exact_match, open, closed; may be empty.
+        validation: rows of step, exact_match, open, closed for questions, or of step, loss for captions and reports,
+            on the scale of the training loss; may be empty.
+
+    Returns:
+        The figure; nothing is shown or saved.
     """
     use_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
@@ -24,7 +28,14 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
     axes[0].set(title="Training loss on answer tokens", ylabel="loss (nats per token)", ylim=(0, None))
     sns.lineplot(data=steps, x="step", y="learning_rate", ax=axes[1])
     axes[1].set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
-    if validation:
+    if validation and "loss" in validation[0]:
+        losses = pd.DataFrame(validation)
+        sns.lineplot(data=losses, x="step", y="loss", marker="o", color=PALETTE[1], ax=axes[2])
+        best = losses.loc[losses["loss"].idxmin()]
+        axes[2].plot(best["step"], best["loss"], "*", color="black", markersize=14, label="kept", zorder=3)
+        axes[2].legend()
+        axes[2].set(ylabel="loss (nats per token)", ylim=(0, None))
+    elif validation:
         scores = pd.DataFrame(validation).melt(
             "step", ["open", "closed", "exact_match"], "questions", "exact match (%)"
         )
@@ -32,6 +43,7 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
         sns.lineplot(
             data=scores, x="step", y="exact match (%)", hue="questions", style="questions", markers=True, ax=axes[2]
         )
-    axes[2].set(title="Validation", ylim=(0, 100))
+        axes[2].set(ylim=(0, 100))
+    axes[2].set(title="Validation")
     figure.tight_layout()
     return figure

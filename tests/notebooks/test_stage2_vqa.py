@@ -109,3 +109,35 @@ def test_real_vqa_rad_runs_to_its_end(shared, tmp_path):
     record = json.loads((tmp_path / "runs" / "stage2_vqa" / "run.json").read_text())
     assert "official" in record["data"]
     assert str(tmp_path) not in json.dumps(record)
+
+
+def write_slake(folder: Path) -> None:
+    """SLAKE's folder layout with a few drawn pictures and invented questions."""
+    from pefomed.data import load_dataset
+
+    for split, file in (("train", "train"), ("val", "validate"), ("test", "test")):
+        drawn = load_dataset("phantoms", split=split, images=3, questions_per_image=4)
+        rows = []
+        for number, row in enumerate(drawn):
+            name = f"{split}-{row['group'].rpartition('-')[2]}/source.png"
+            (folder / "imgs" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "imgs" / name).write_bytes(row["image"]["bytes"])
+            kind = {
+                "qid": f"{split}{number}",
+                "q_lang": "en",
+                "img_name": name,
+                "location": "Lung",
+                "modality": "X-Ray",
+            }
+            kind |= {"question": row["question"], "answer": row["answer"], "answer_type": row["answer_type"].upper()}
+            rows.append({**kind, "base_type": "vqa", "content_type": "Abnormality", "triple": ["vhead", "_", "_"]})
+        (folder / f"{file}.json").write_text(json.dumps(rows))
+
+
+def test_slake_runs_to_its_end(tmp_path):
+    write_slake(tmp_path / "slake")
+    finished = papermill(tmp_path, dataset="slake", data_dir="slake", epochs=1)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    run = tmp_path / "runs" / "stage2_vqa"
+    assert json.loads((run / "metrics.json").read_text())["n"]["overall"] == 12
+    assert json.loads((run / "run.json").read_text())["data"].startswith("slake, form 'official'.")

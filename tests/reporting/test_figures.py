@@ -9,7 +9,7 @@ from PIL import Image
 
 from pefomed.metrics import vqa_scores
 from pefomed.reporting.accuracy import accuracy_by_kind, condition_table
-from pefomed.reporting.examples import show_examples
+from pefomed.reporting.examples import pick_examples, show_examples, show_texts
 from pefomed.reporting.training import training_curves
 
 
@@ -90,6 +90,60 @@ def test_curves_show_every_logged_step():
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 10, 20]
     assert {text.get_text() for text in figure.axes[2].get_legend().get_texts()} == {"open", "closed", "all"}
     assert len(training_curves(log, []).axes[2].lines) == 0
+
+
+def test_a_loss_of_captions_is_drawn_with_the_step_that_was_kept():
+    log = [{"step": s, "loss": 3.0 / s, "learning_rate": 1e-3} for s in (1, 10, 20)]
+    validation = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.5}, {"step": 30, "loss": 1.7}]
+    axis = training_curves(log, validation).axes[2]
+    curve, kept = axis.lines
+    assert list(curve.get_xdata()) == [10, 20, 30] and list(curve.get_ydata()) == [2.0, 1.5, 1.7]
+    assert (list(kept.get_xdata()), list(kept.get_ydata())) == ([20], [1.5])
+    assert axis.get_ylabel() == "loss (nats per token)" and axis.get_ylim()[1] > 2.0
+
+
+def reports() -> list[dict]:
+    told = "the lungs are clear. " * 6
+    return [{**row, "task": "report", "question": None, "answer": told} for row in rows()]
+
+
+def test_long_texts_stand_wrapped_below_their_pictures():
+    written = {"zero-shot": {f"q{i}": "" for i in range(6)}, "stage 2": {f"q{i}": "a $5 fee, $6" for i in range(6)}}
+    figure = show_texts(reports(), written, columns=4, title="Test pictures")
+    figure.canvas.draw()  # a dollar sign must not begin a formula
+    assert sum(len(axis.images) for axis in figure.axes) == 6
+    below = [text for axis in figure.axes for text in axis.texts]
+    assert len(below) == 18
+    assert max(len(line) for text in below for line in text.get_text().split("\n")) <= 44
+    shown = texts(figure)
+    assert "true: the lungs" in shown and shown.count("zero-shot: (nothing)") == 6 and "stage 2: a $5 fee, $6" in shown
+    colours = [text.get_color() for text in below[:3]]
+    assert colours[0] == "black" and len({str(colour) for colour in colours}) == 3
+    heights = [text.get_window_extent() for text in below[:3]]
+    assert heights[0].y0 > heights[1].y1 and heights[1].y0 > heights[2].y1, "texts overlap"
+
+
+def test_a_text_past_the_bound_says_that_it_is_cut():
+    shown = texts(show_texts(reports()[:1], longest=30))
+    assert "[...]" in shown and shown.count("clear") == 1
+
+
+def test_nothing_of_a_credentialed_data_set_is_picked_or_drawn():
+    lent = [{**row, "dataset": "mimic_cxr"} for row in reports()]
+    with pytest.raises(ValueError, match="refused to draw examples: row 'q0' is of mimic_cxr"):
+        show_texts([*reports(), *lent])
+    with pytest.raises(ValueError, match="no rows to show"):
+        show_texts([])
+    assert pick_examples(lent) == []
+    assert [row["id"] for row in pick_examples([lent[0], *reports()], 2)] == ["q0", "q2"]
+
+
+def test_no_more_rows_are_read_than_are_picked():
+    def endless():
+        yield from rows()
+        raise AssertionError("read on")
+
+    assert len(pick_examples(endless(), 2)) == 2
 
 
 def test_figures_need_no_torch():
