@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pefomed.conditions import CONDITIONS, CONTROLS
 from pefomed.files import read_json, write_json
-from pefomed.reporting.conditions import condition_scores, find_ablations
+from pefomed.reporting.condition_scores import BLANK, condition_scores, find_ablations
 from pefomed.run_record import RECORDED_PACKAGES, installed_versions
 from pefomed.settings import RunSettings, read_settings
 
@@ -24,7 +24,6 @@ RUNS = Path("runs/conditions")
 RESULTS = Path(__file__).parent / "results" / "four_conditions.json"
 STAGE1 = Path(__file__).parents[1] / "configs" / "stage1_captions_tiny.yaml"
 FULL, SMALL = 500, 100
-BLANK = "stage2_blank"  # on the full set: learns and answers without looking
 LONGEST = 64  # tokens of an answer, as many as are learnt
 BATCH = 64
 
