@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pefomed.conditions import CONDITIONS, CONTROLS
-from pefomed.files import read_json
+from pefomed.files import read_json, write_json
 from pefomed.runs import evaluate_run, generate_run, train_run
-from pefomed.settings import MIXTURE, RunSettings
+from pefomed.settings import MIXTURE, SETTINGS_FILE, RunSettings, as_values
+
+PLAN_FILE = "ablation.json"
 
 
 def run_conditions(
@@ -47,42 +49,65 @@ def run_conditions(
     Raises:
         ValueError: a parameter does not fit; the message names it.
     """
-    _check(stage1, stage2, conditions)
+    _check(stage1, stage2, output_dir, conditions)
+    bounds = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    _claim(Path(output_dir) / PLAN_FILE, stage1, stage2, bounds)
     scores = {}
     for condition in conditions:
         settings = replace(stage2, output_dir=str(Path(output_dir) / condition))
-        adapter = ""
-        if condition == "stage1":
-            adapter = train_run(stage1, progress).adapter
-        elif condition != "zero_shot":
-            settings = _to_train(condition, stage1, settings, progress)
-            train_run(settings, progress)
-        generate_run(
-            settings,
-            zero_shot=condition == "zero_shot",
-            adapter=adapter,
-            condition=condition,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            file_name="predictions.jsonl",
-            progress=progress,
-        )
-        scores[condition] = evaluate_run(settings.output_dir)
+        if not (Path(settings.output_dir) / "metrics.json").is_file():
+            adapter = ""
+            if condition == "stage1":
+                adapter = _train(stage1, progress)
+            elif condition != "zero_shot":
+                settings = _to_train(condition, stage1, settings, progress)
+                _train(settings, progress)
+            bounds |= {"zero_shot": condition == "zero_shot", "adapter": adapter, "condition": condition}
+            generate_run(settings, **bounds, file_name="predictions.jsonl", progress=progress)
+            evaluate_run(settings.output_dir)
+        scores[condition] = read_json(Path(settings.output_dir) / "metrics.json")
     return scores
+
+
+def _train(settings: RunSettings, progress: bool) -> str:
+    """Trains a run that is not finished; returns its folder. A finished one is not even loaded."""
+    run_dir = Path(settings.output_dir)
+    if not ((run_dir / "adapter").is_dir() and (run_dir / SETTINGS_FILE).is_file()):
+        train_run(settings, progress)
+    elif (found := read_json(run_dir / SETTINGS_FILE)) != as_values(settings):
+        changed = ", ".join(key for key, value in as_values(settings).items() if found.get(key) != value)
+        raise ValueError(f"{run_dir}: holds another run (different: {changed}); choose another output_dir")
+    return settings.output_dir
+
+
+def _claim(path: Path, stage1: RunSettings, stage2: RunSettings, bounds: Mapping[str, int]) -> None:
+    """Writes down what the folder is made with, or refuses a folder that was made with something else."""
+    stages = {"stage1": as_values(stage1), "stage2": as_values(replace(stage2, output_dir="of each condition"))}
+    plan = {**stages, "answers": dict(bounds)}
+    if path.is_file():
+        old = read_json(path)
+        for part, values in plan.items():
+            changed = [f"{part} {key}" for key, value in values.items() if old[part].get(key) != value]
+            if changed:
+                raise ValueError(
+                    f"{path.parent}: holds another ablation (different: {', '.join(changed)}); "
+                    "choose another output_dir"
+                )
+    write_json(path, plan)
 
 
 def _to_train(condition: str, stage1: RunSettings, settings: RunSettings, progress: bool) -> RunSettings:
     """The stage-2 run of a condition; what it starts from is trained on the way."""
     if condition == "stage2":
         return settings
-    train_run(stage1, progress)
+    _train(stage1, progress)
     if condition == "stage1+2":
         return replace(settings, init_from=stage1.output_dir)
     if condition == "replay+2":
         return replace(settings, init_from=_replay(stage1, progress))
     # stage2_long: as many optimiser steps on the task as stage 1 and stage 2 take together.
     alone = replace(settings, output_dir=str(Path(settings.output_dir).parent / "stage2"))
-    train_run(alone, progress)
+    _train(alone, progress)
     steps = _steps(stage1.output_dir) + _steps(alone.output_dir)
     return _with_steps(settings, steps)
 
@@ -92,7 +117,7 @@ def _replay(stage1: RunSettings, progress: bool) -> str:
     kept = {name: table for name, table in stage1.mixture.items() if stage1.task_of(name) == "vqa"}
     replay = replace(stage1, mixture=kept, output_dir=f"{stage1.output_dir}_replay")
     replay = _with_steps(replay, _steps(stage1.output_dir))
-    train_run(replay, progress)
+    _train(replay, progress)
     return replay.output_dir
 
 
@@ -110,7 +135,13 @@ def _steps(run_dir: str | Path) -> int:
     return stage["epochs"] * (stage["steps_per_epoch"] or -(-plan["rows"] // per_step))
 
 
-def _check(stage1: RunSettings, stage2: RunSettings, conditions: tuple[str, ...]) -> None:
+def _check(stage1: RunSettings, stage2: RunSettings, output_dir: str | Path, conditions: tuple[str, ...]) -> None:
+    if Path(stage1.output_dir).resolve().parent == Path(output_dir).resolve() and (
+        Path(stage1.output_dir).name in (*CONDITIONS, *CONTROLS)
+    ):
+        raise ValueError(
+            f"parameter output_dir of stage 1: {stage1.output_dir} is a condition's folder; choose another"
+        )
     for condition in conditions:
         if condition not in (*CONDITIONS, *CONTROLS):
             raise ValueError(f"parameter conditions: {condition!r} is none of {', '.join((*CONDITIONS, *CONTROLS))}")

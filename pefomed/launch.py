@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from pefomed.training.run import TrainResult
 
 
-def launch_command(num_processes: int, on_cpu: bool) -> list[str]:
+def launch_command(num_processes: int) -> list[str]:
     """The command that starts `num_processes` processes of whatever arguments follow it, on this machine."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--dynamo_backend", "no"]
-    # Port 0 lets the system choose a free one: two launches beside each other do not collide.
+    # Port 0 lets the system choose a free one: two launches beside each other do not collide. --multi_gpu also where
+    # there is no GPU: with --cpu accelerate starts a single process, whatever the number; torch then takes gloo.
     command += ["--num_processes", str(num_processes), "--main_process_port", "0", "--mixed_precision", "no"]
-    return [*command, *(["--cpu"] if on_cpu else ["--multi_gpu"] if num_processes > 1 else [])]
+    return [*command, "--multi_gpu"]
 
 
 def train_with_processes(settings: RunSettings, num_processes: int, progress: bool = True) -> TrainResult:
@@ -52,14 +53,13 @@ def train_with_processes(settings: RunSettings, num_processes: int, progress: bo
         raise ValueError(f"parameter num_processes must be at least 1, not {num_processes}")
     if num_processes == 1:
         return train_run(settings, progress)
-    on_cpu = not torch.cuda.is_available()
-    if not on_cpu and num_processes > torch.cuda.device_count():
+    if torch.cuda.is_available() and num_processes > torch.cuda.device_count():
         raise ValueError(f"parameter num_processes is {num_processes}, but there are {torch.cuda.device_count()} GPUs")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "settings.yaml"
         write_text(config, yaml.safe_dump(as_values(settings)))
-        command = [*launch_command(num_processes, on_cpu), "-m", "pefomed.cli", "train", str(config)]
+        command = [*launch_command(num_processes), "-m", "pefomed.cli", "train", str(config)]
         _run(command + ([] if progress else ["--no-progress"]), progress)
     from pefomed.training.run import read_result
 
@@ -68,16 +68,19 @@ def train_with_processes(settings: RunSettings, num_processes: int, progress: bo
 
 def _run(command: list[str], show: bool) -> None:
     """Runs a command to its end, passing on what it prints."""
-    last: deque[str] = deque(maxlen=20)
+    last: deque[str] = deque(maxlen=3)
+    mistakes: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             for line in process.stdout:
                 last.append(line)
+                if "pefomed: error:" in line:
+                    mistakes.append(line.partition("pefomed: error:")[2].strip())
                 if show:
                     print(line, end="")
         except BaseException:
-            process.terminate()  # Ctrl-C in a notebook must not leave processes behind
+            process.terminate()  # Ctrl-C in a notebook must not leave processes behind: the launcher ends its own
             raise
     if process.returncode:
-        told = [line for line in last if "error:" in line] or list(last)[-3:]
-        raise ValueError(f"training with several processes failed: {' '.join(''.join(told).split())}")
+        told = mistakes[0] if mistakes else " ".join("".join(last).split())
+        raise ValueError(f"training with several processes failed: {told}")

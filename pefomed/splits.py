@@ -28,6 +28,7 @@ SPLITS = ("train", "val", "test")
 RUN_VAL_FRACTION = 0.1
 LARGE = 20_000  # rows of a split; decoding more pictures than that beforehand would take longer than a user waits
 LEFT_OUT_FILE = "left_out.jsonl"
+GROUPS = {"iu_xray": "studies", "mimic_cxr": "patients", "medicat": "papers"}  # what `group` is, if not a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ def limit_rows(rows: datasets.Dataset, limit: int) -> datasets.Dataset:
 def _description(settings: RunSettings, name: str, found: Mapping[tuple[str, str], Found]) -> str:
     parts = {split: found[name, split] for split in SPLITS if (name, split) in found}
     counts = "; ".join(
-        f"{split} {len(part.rows):,} rows about {len(set(part.rows['group'])):,} groups"
+        f"{split} {len(part.rows):,} rows about {len(set(part.rows['group'])):,} {GROUPS.get(name, 'pictures')}"
         for split, part in parts.items()
     )
     used = f"Used here: {counts}" + (f" (limit {settings.limit:,} rows a split)." if settings.limit else ".")
@@ -163,7 +164,8 @@ def _description(settings: RunSettings, name: str, found: Mapping[tuple[str, str
         return f"{dataclasses.replace(described, data_dir=Path(data_dir).resolve().name)} {used}"
     variant = next(iter(parts.values())).variant
     notes = " ".join(dict.fromkeys(note for part in parts.values() for note in part.notes))
-    return " ".join(f"{name}, {variant or 'one form'}. {used} {notes}".split())
+    form = "drawn by the package" if variant == "drawn" else f"form {variant!r}"
+    return " ".join(f"{name}, {form}. {used} {notes}".split())
 
 
 def write_left_out(splits: Splits, run_dir: str | Path) -> None:

@@ -241,9 +241,7 @@ def test_a_missing_training_package_is_named(tiny_base: Path, tmp_path: Path, mo
     monkeypatch.setattr(runs, "train_run", missing)
     result = call("train", config(tiny_base, tmp_path))
     assert result.exit_code == 2
-    assert result.stderr.strip() == (
-        "pefomed: error: this command needs peft; install it with: pip install 'pefomed[train]'"
-    )
+    assert result.stderr.strip() == ("pefomed: error: this needs peft; install it with: pip install 'pefomed[train]'")
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")

@@ -79,7 +79,7 @@ def test_a_path_is_taken_as_its_text(tmp_path: Path) -> None:
         ({"preset": "paper"}, "parameter base_dir is empty"),
         ({"stage": "stage3"}, "unknown stage 'stage3'"),
         ({"recipe": "best"}, "unknown recipe 'best'"),
-        ({"dataset": "imagenet"}, "parameter dataset must be one of vqa_rad, phantoms"),
+        ({"dataset": "imagenet"}, "parameter dataset must be one of phantoms, shapes, vqa_rad"),
         ({"dataset": "vqa_rad"}, "parameter data_dir is empty"),
         ({"data_dir": "d"}, "parameter data_dir must be empty"),
         ({"procedure": "dirty"}, "unknown procedure 'dirty'"),
@@ -209,7 +209,7 @@ def test_run_json_tells_the_run_and_nothing_of_the_machine(finished) -> None:
     settings, _ = finished
     record = read_json(Path(settings.output_dir) / "run.json")
     assert record["data_fingerprint"] == load_splits(settings).fingerprint
-    assert record["data"].startswith("Phantoms")
+    assert record["data"].startswith("phantoms, drawn by the package. Used here: ")
     assert record["durations"]["train"] > 0
     assert record["durations"]["predictions"] > 0
     assert record["parameters"]["stage_changes"] == settings.stage_changes

@@ -19,7 +19,7 @@ DRAWN = ("phantoms", "shapes")  # made by the package, so without a folder
 # The task is the stage's affair and no option. `tests/data/test_options.py` compares with the loaders' signatures.
 OPTIONS: dict[str, dict[str, type]] = {
     "phantoms": {"images": int, "questions_per_image": int, "seed": int, "train_pictures": int},
-    "shapes": {"images": int, "questions_per_image": int, "seed": int},
+    "shapes": {"images": int, "questions_per_image": int, "seed": int, "train_pictures": int},
     "vqa_rad": {
         "variant": str,
         "image_dir": str,

@@ -28,7 +28,12 @@ MOST_IMAGES = 1 << 20  # pictures a split can have under one seed
 
 
 def load_shapes(
-    split: str, task: str = "vqa", images: int | None = None, questions_per_image: int = 4, seed: int = 0
+    split: str,
+    task: str = "vqa",
+    images: int | None = None,
+    questions_per_image: int = 4,
+    seed: int = 0,
+    train_pictures: int | None = None,
 ) -> datasets.Dataset:
     """Draw one split of the general world, of pictures that the embedded base has never seen.
 
@@ -36,6 +41,7 @@ def load_shapes(
         split: "train", "val" or "test".
         task: "vqa" or "caption". The same split and seed show the same pictures for both.
         images: how many pictures; None takes 500, 60 or 200 by split.
+        train_pictures: how many in "train" alone, so that a large one is not validated on as large a set.
         questions_per_image: for "vqa" only; above about twenty a picture may have fewer to ask.
         seed: seed of the data set; two seeds share no picture.
 
@@ -50,6 +56,8 @@ def load_shapes(
         raise ValueError(f"shapes: task is {task!r}, expected one of {', '.join(TASKS)}")
     if split not in SPLITS:
         raise ValueError(f"shapes: split is {split!r}, expected one of {', '.join(SPLITS)}")
+    if split == "train" and train_pictures is not None:
+        images = train_pictures
     images = DEFAULT_IMAGES[split] if images is None else images
     for name, count in (("images", images), ("questions_per_image", questions_per_image)):
         if count < 1:

@@ -109,7 +109,11 @@ class PefomedModel(PefomedPreTrainedModel):
                 f"pixel_values must be [images, 3, {side}, {side}], found {list(pixel_values.shape)}; "
                 "resize the pictures with the model's own processor"
             )
-        tower = self.vision_tower(pixel_values.to(self.vision_tower.dtype))
+        # Gradient checkpointing makes peft hook every embedding so that its output requires gradients; without this,
+        # the backward pass would go through the whole frozen tower, a quarter of all work at the paper's size.
+        frozen = not any(parameter.requires_grad for parameter in self.vision_tower.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            tower = self.vision_tower(pixel_values.to(self.vision_tower.dtype))
         return group_tokens(tower.last_hidden_state, self.config.tokens_per_group)
 
     def project(self, vision_features: torch.Tensor) -> torch.Tensor:

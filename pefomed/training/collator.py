@@ -80,10 +80,12 @@ class FeatureStore:
 
     Attributes:
         encode: `PefomedModel.encode_images` of the base.
+        device: where the base lies; what is kept lies in the machine's memory.
         kept: features [image_tokens, 4 d] by the pixels' hash.
     """
 
     encode: Callable[[torch.Tensor], torch.Tensor]
+    device: torch.device = torch.device("cpu")
     kept: dict[bytes, torch.Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
@@ -91,7 +93,7 @@ class FeatureStore:
         """[image_tokens, 4 d] of pixels [3, size, size]."""
         key = hashlib.sha256(pixels.data).digest()
         if key not in self.kept:
-            self.kept[key] = self.encode(torch.from_numpy(pixels).unsqueeze(0))[0]
+            self.kept[key] = self.encode(torch.from_numpy(pixels).unsqueeze(0).to(self.device))[0].cpu()
         return self.kept[key]
 
 

@@ -60,7 +60,7 @@ def test_clean_prompts():
     assert render_prompt(asked, CLEAN, training=False) == prompt + "Is a 3.5 cm mass (left) seen? [/INST]"
     assert render_prompt(asked, CLEAN, training=True) == render_prompt(asked)
     assert instruction("caption") == f"[caption] {CAPTION_WORDINGS[0]}"
-    assert instruction("report") == instruction("report", training=True) == f"[report] {REPORT_WORDINGS[0]}"
+    assert instruction("report") == f"[report] {REPORT_WORDINGS[0]}"
     assert target_text(" A 3.5 cm Mass. ") == "A 3.5 cm Mass."
     long = " ".join(["word"] * 80)
     assert len(instruction("vqa", long).split()) == 80 + len(f"[vqa] {VQA_TEMPLATE}".split()) - 1

@@ -10,24 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pefomed.launch import launch_command
+
 SCRIPT = Path(__file__).with_name("train_mixture.py")
 
 
 def run(run_dir: Path, base: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
     """Trains in processes of their own."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        command += [
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            "--main_process_port",
-            "0",
-        ]
+    command = launch_command(processes) if processes > 1 else [sys.executable]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [*command, str(SCRIPT), str(base), str(run_dir), *options],
@@ -55,6 +45,7 @@ def test_two_processes_end_where_one_with_the_doubled_batch_does(tiny_base, plai
     assert done.returncode == 0, done.stderr[-3000:]
     expected, found = adapter(plain), adapter(tmp_path)
     assert expected.keys() == found.keys()
+    assert json.loads((tmp_path / "plan.json").read_text())["processes"] == 2
     moved = False
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)

@@ -65,12 +65,13 @@ def test_accumulated_micro_batches_equal_one_batch(tiny_base, phantoms, tmp_path
     ends = []
     for batch_size, accumulation in ((8, 1), (2, 4)):
         small = load_base("tiny", tiny_base, dtype=torch.float32)
-        changes = {"batch_size": batch_size, "gradient_accumulation": accumulation, "loss": loss}
+        # Adam's usual epsilon would turn rounding in a gradient near zero into a whole step.
+        changes = {"batch_size": batch_size, "gradient_accumulation": accumulation, "loss": loss, "epsilon": 1e-3}
         trainer, model, _ = trainer_of(small, rows, tmp_path / str(batch_size), **changes)
         trainer.train()
         ends.append({name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad})
     for name, value in ends[0].items():
-        torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=2e-6, msg=name)
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_base, phantoms, tmp_path):
