@@ -14,6 +14,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 
 from pefomed.files import read_json, sha256_file, write_json
 from pefomed.model.modeling import PefomedForConditionalGeneration
@@ -77,14 +79,37 @@ def base_fingerprint(model: PefomedForConditionalGeneration) -> str:
     return digest.hexdigest()
 
 
-def save_adapter(model: PeftModel, folder: str | Path) -> None:
+def is_sharded(model: PeftModel) -> bool:
+    """Whether FSDP2 has spread the weights over the processes, each of which then holds a part of every tensor."""
+    return isinstance(model, FSDPModule)
+
+
+def whole_weights(model: PeftModel) -> dict[str, torch.Tensor] | None:
+    """The trained tensors of a sharded model put together; every process must call it.
+
+    Returns:
+        Tensors by parameter name on the main process and an empty dict on the others; None for a model that is whole
+        anyway.
+    """
+    if not is_sharded(model):
+        return None
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    return get_model_state_dict(model, options=options)
+
+
+def save_adapter(model: PeftModel, folder: str | Path, weights: dict[str, torch.Tensor] | None = None) -> None:
     """Writes an adapter as a PEFT folder that says nothing about this machine.
 
     peft records where the base was loaded from, in the configuration and in a model card; which base it belongs to is
     told by `adapter_origin.json` instead.
+
+    Args:
+        model: the adapted base.
+        folder: made if absent.
+        weights: what `whole_weights` gave, for a sharded model; None takes the model's own.
     """
     folder = Path(folder)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)
     settings = read_json(folder / "adapter_config.json")
     write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": None})

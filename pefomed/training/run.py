@@ -19,6 +19,7 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from safetensors import safe_open
 from transformers import PrinterCallback, TrainerCallback
 
@@ -32,6 +33,7 @@ from pefomed.model.adapters import (
     load_adapter,
     save_adapter,
     trainable_table,
+    whole_weights,
     write_origin,
 )
 from pefomed.model.modeling import PefomedForConditionalGeneration
@@ -42,7 +44,7 @@ from pefomed.training.broken import BoundBroken, BrokenPictures
 from pefomed.training.collator import FeatureStore, TrainingCollator
 from pefomed.training.sampling import Source
 from pefomed.training.stages import Stage
-from pefomed.training.trainer import PefomedTrainer, ProgressLine, TellCollatorTheEpoch, sft_config
+from pefomed.training.trainer import PefomedTrainer, ProgressLine, TellTheEpoch, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
 
 COMPLETE = "complete"
@@ -70,9 +72,10 @@ class TrainResult:
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a checkpoint once trl has written all of it; one without the mark is not resumed from."""
+    """Marks a checkpoint once every process has written its part; one without the mark is not resumed from."""
 
     def on_save(self, args, state, control, **kwargs):
+        PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, "")
 
@@ -97,6 +100,9 @@ def train_stage(
     workers: int = 0,
 ) -> TrainResult:
     """Fine-tunes LoRA and projector on a frozen base; under `accelerate launch` every process calls it.
+
+    Where accelerate is told to use FSDP2, the weights are spread over the processes. `stage.frozen_features` then does
+    nothing, since the tower cannot be called by one process alone; the training is the same without it.
 
     Args:
         model: the base; it is wrapped and changed.
@@ -149,6 +155,9 @@ def train_stage(
         if init_from
         else fresh_adapter(model, stage.lora_r, stage.lora_alpha, stage.lora_dropout)
     )
+    sharded = parse_flag_from_env("ACCELERATE_USE_FSDP")
+    if sharded:
+        plan["sharded"] = True  # its checkpoints fit no other run
     trainable = trainable_table(adapted)  # refuses anything but LoRA and projector
     with process.main_process_first():
         _claim_folder(run_dir, plan)
@@ -157,13 +166,16 @@ def train_stage(
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)
         collator = replace(collator, wordings=tuple(wordings), broken=None if max_broken is None else broken)
-        if stage.frozen_features and not procedure.augment_training_images:
-            collator = replace(collator, features=FeatureStore(adapted.get_base_model().model.encode_images))
+        if stage.frozen_features and not procedure.augment_training_images and not sharded:
+            collator = replace(
+                collator, features=FeatureStore(adapted.get_base_model().model.encode_images, adapted.device)
+            )
         began = time.monotonic()
         _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, sources, progress, workers)
         seconds = time.monotonic() - began
+        weights = whole_weights(adapted)
         if process.is_main_process:
-            _publish(adapted, run_dir, fingerprint, start)
+            _publish(adapted, weights, run_dir, fingerprint, start)
     process.wait_for_everyone()
     result = read_result(run_dir)
     return replace(result, trainable=trainable, seconds=seconds)
@@ -205,7 +217,7 @@ def _claim_folder(run_dir: Path, plan: dict) -> None:
     old = read_json(path)
     new = json.loads(json.dumps(plan))
     if old != new:
-        changed = sorted(key for key in new if old.get(key) != new[key])
+        changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
         raise ValueError(
             f"{run_dir}: holds another run (different: {', '.join(changed)}); choose another output_dir, "
             "or remove this one"
@@ -218,7 +230,7 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
     use_cpu = not torch.cuda.is_available()
     processes = PartialState().num_processes
     config = sft_config(stage, str(checkpoints), seed, len(train), workers, use_cpu, processes)
-    callbacks: list[TrainerCallback] = [MarkComplete(), TellCollatorTheEpoch(collator)]
+    callbacks: list[TrainerCallback] = [MarkComplete(), TellTheEpoch(collator)]
     callbacks += [ProgressLine()] if progress and PartialState().is_main_process else []
     callbacks += [BoundBroken(collator.broken)] if collator.broken else []
     if validation is not None:
@@ -226,7 +238,9 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
         answer |= {"wordings": collator.wordings}
         answer |= {"pictures": "blank" if collator.blank_images else "real", "max_new_tokens": stage.max_text_tokens}
         every = stage.steps_per_epoch or config.max_steps // stage.epochs
-        callbacks.append(ValidateAndKeepBest(run_dir / "validation", list(validation), answer, collator, every))
+        by_answering = stage.name == "stage2_vqa"
+        folder, rows = run_dir / "validation", list(validation)
+        callbacks.append(ValidateAndKeepBest(folder, rows, answer, collator, every, by_answering))
     trainer = PefomedTrainer(
         model=adapted,
         args=config,
@@ -261,7 +275,7 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
-def _publish(adapted, run_dir: Path, fingerprint: str, start: dict | None) -> None:
+def _publish(adapted, weights: dict | None, run_dir: Path, fingerprint: str, start: dict | None) -> None:
     """Puts the best adapter, or the last where nothing was validated, under its name."""
     aside = run_dir / ".adapter"
     shutil.rmtree(aside, ignore_errors=True)
@@ -269,7 +283,7 @@ def _publish(adapted, run_dir: Path, fingerprint: str, start: dict | None) -> No
     if best is not None:
         shutil.copytree(best["folder"], aside)
     else:
-        save_adapter(adapted, aside)
+        save_adapter(adapted, aside, weights)
     write_origin(aside, fingerprint, start)
     if (run_dir / "adapter").exists():
         shutil.rmtree(run_dir / "adapter")

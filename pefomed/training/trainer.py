@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils import parse_flag_from_env
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from tqdm import tqdm
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -25,12 +27,37 @@ class PefomedTrainer(SFTTrainer):
     def __init__(self, *args, stage: Stage, sources: Sequence[Source] = (), **kwargs):
         self.stage = stage
         super().__init__(*args, **kwargs)
-        self.sources = tuple(sources) or (Source("data", len(self.train_dataset)),)
+        if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+            self._set_up_fsdp()
+        sources = tuple(sources) or (Source("data", len(self.train_dataset)),)
+        # An epoch is a whole number of steps of all processes together.
+        per_epoch = self.args.max_steps // stage.epochs * samples_per_step(stage, self.args.world_size)
+        self.stream = StreamSampler(sources, self.args.seed, per_epoch)
+        self.add_callback(TellTheEpoch(self.stream))
+
+    def _set_up_fsdp(self) -> None:
+        """Keeps the head whole in every process, and sums gradients in float32 where accelerate would in bfloat16.
+
+        trl multiplies by the head's weight without calling the head, which FSDP does not notice: it would be gathered
+        anew in every forward pass, and torch stops where gradients are accumulated.
+
+        Raises:
+            ValueError: there is nothing to spread the weights over.
+        """
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is None:
+            raise ValueError(
+                "FSDP was asked for, but needs several processes, each with a GPU; "
+                "choose a configuration of accelerate with another distributed_type"
+            )
+        plugin.ignored_modules = r".*lm_head"
+        if self.args.bf16:
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=None
+            )
 
     def _get_train_sampler(self, train_dataset=None):
-        """The stream of samples, an epoch of it a whole number of steps of all processes together."""
-        per_epoch = self.args.max_steps // self.stage.epochs * samples_per_step(self.stage, self.args.world_size)
-        return StreamSampler(self.sources, self.args.seed, per_epoch)
+        return self.stream
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         """The stage's schedule, counted in optimiser steps."""
@@ -88,14 +115,18 @@ class ProgressLine(TrainerCallback):
         self.bar.close()
 
 
-class TellCollatorTheEpoch(TrainerCallback):
-    """Wordings and crops are drawn anew in each epoch, as a function of the epoch alone."""
+class TellTheEpoch(TrainerCallback):
+    """Sets `epoch` of a collator, which draws wordings and crops by it, or of a sampler.
 
-    def __init__(self, collator):
-        self.collator = collator
+    transformers tells a sampler too, but not where several processes resume inside an epoch: accelerate's wrappers
+    hide the sampler then, and a second epoch would go on with the first one's samples.
+    """
+
+    def __init__(self, owner):
+        self.owner = owner
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.collator.epoch = int(state.epoch or 0)
+        self.owner.epoch = int(state.epoch or 0)
 
 
 def samples_per_step(stage: Stage, processes: int) -> int:

@@ -2,12 +2,17 @@
 
 Questions are validated by answering them (exact match), captions and reports by the loss of their tokens: a caption
 can be right in a hundred ways, and the scores for that belong to evaluation.
+
+Under FSDP every call of the network gathers weights from all processes, so all must call it equally often: each gets
+as many questions, some answered twice and counted once, and goes on generating until the last has finished.
 """
 
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -18,7 +23,7 @@ from transformers import TrainerCallback
 from pefomed.files import read_json, write_json
 from pefomed.inference.generate import answer_rows
 from pefomed.metrics import exact_match
-from pefomed.model.adapters import save_adapter
+from pefomed.model.adapters import is_sharded, save_adapter, whole_weights
 from pefomed.model.processing import IGNORE_LABEL
 from pefomed.training.collator import TrainingCollator
 
@@ -34,12 +39,25 @@ class ValidateAndKeepBest(TrainerCallback):
         rows: the validation split, as a list of rows; never the test split.
         answer: keyword arguments of `answer_rows`.
         collator: makes batches of captions and reports.
+        by_answering: score exact match; the loss otherwise.
         every_steps: optimiser steps between validations.
     """
 
-    def __init__(self, folder: Path, rows: list[dict], answer: dict, collator: TrainingCollator, every_steps: int):
+    def __init__(
+        self,
+        folder: Path,
+        rows: list[dict],
+        answer: dict,
+        collator: TrainingCollator,
+        every_steps: int,
+        by_answering: bool,
+    ):
         self.folder, self.rows, self.every_steps = Path(folder), rows, every_steps
-        self.answer, self.collator = answer, collator
+        self.answer, self.collator, self.by_answering = answer, collator, by_answering
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if is_sharded(model):
+            model.generate = partial(model.generate, synced_gpus=True)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.every_steps and state.global_step != state.max_steps:
@@ -49,23 +67,24 @@ class ValidateAndKeepBest(TrainerCallback):
             return
         was_training = model.training
         model.eval()
-        if self.rows[0]["task"] == "vqa":
+        if self.by_answering:
             score = validation_score(model, self.rows, self.answer)
         else:
             score = validation_loss(model, self.rows, self.collator)
         model.train(was_training)
+        weights = whole_weights(model)
         if state.is_world_process_zero:
-            self._keep(model, {"step": state.global_step, **score}, target)
+            self._keep(model, weights, {"step": state.global_step, **score}, target)
         PartialState().wait_for_everyone()
 
-    def _keep(self, model, score: dict, target: Path) -> None:
+    def _keep(self, model, weights: dict | None, score: dict, target: Path) -> None:
         """Writes the score down, and the adapter with it where none before was as good."""
         best = best_validation(self.folder)
         write_json(self.folder / f"score-{score['step']:07d}.json", score)
         if best is None or merit(score) > merit(best):
             aside = self.folder / f".{target.name}"
             shutil.rmtree(aside, ignore_errors=True)
-            save_adapter(model, aside)
+            save_adapter(model, aside, weights)
             write_json(aside / "score.json", score)
             shutil.rmtree(target, ignore_errors=True)
             aside.rename(target)
@@ -94,16 +113,24 @@ def validation_loss(model, rows: list[dict], collator: TrainingCollator, batch_s
 
     def sums(share: list[dict]) -> list[tuple[float, int]]:
         found = []
-        for start in range(0, len(share), batch_size):
-            batch = {k: v.to(model.device) for k, v in collator(share[start : start + batch_size]).items()}
+        for start in range(0, largest_share(rows), batch_size):
+            part = share[start : start + batch_size]
+            batch = {k: v.to(model.device) for k, v in collator(part or rows[:1]).items()}
             # A position predicts the next one, so the first label is never predicted.
             count = int((batch["labels"][:, 1:] != IGNORE_LABEL).sum())
-            found.append((float(model(**batch, use_cache=False).loss) * count, count))
+            loss = float(model(**batch, use_cache=False).loss)
+            if part:
+                found.append((loss * count, count))
         return found
 
     found = [pair for pairs in gather_object([sums(split_share(rows))]) for pair in pairs]
     tokens = sum(count for _, count in found)
     return {"loss": sum(loss for loss, _ in found) / max(1, tokens), "n": len(rows)}
+
+
+def largest_share(rows: list[dict]) -> int:
+    """Rows of the process that has the most of them."""
+    return -(-len(rows) // PartialState().num_processes)
 
 
 def split_share(rows: list[dict]) -> list[dict]:
@@ -113,12 +140,13 @@ def split_share(rows: list[dict]) -> list[dict]:
 
 
 def _shared_out(rows: list[dict], answer: Callable[[list[dict]], list[str]]) -> list[str]:
-    """Answers of all rows in order, each process answering its part."""
-    answers = [""] * len(rows)
-    parts = gather_object([answer(split_share(rows))])
+    """Answers of all rows in order, each process answering as many; the last ones answer a first row once more."""
+    even = list(islice(cycle(rows), largest_share(rows) * PartialState().num_processes))
+    answers = [""] * len(even)
+    parts = gather_object([answer(split_share(even))])
     for first, part in enumerate(parts):
         answers[first :: len(parts)] = part
-    return answers
+    return answers[: len(rows)]
 
 
 def merit(score: dict) -> float:
