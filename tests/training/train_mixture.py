@@ -42,8 +42,8 @@ def main() -> None:
     stage = get_stage(
         "stage1_captions",
         "tiny",
-        epochs=1,
-        steps_per_epoch=9,
+        epochs=2,
+        steps_per_epoch=5,
         batch_size=options["batch_size"],
         save_steps=4,
         warmup_steps=2,
