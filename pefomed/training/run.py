@@ -44,7 +44,7 @@ from pefomed.training.broken import BoundBroken, BrokenPictures
 from pefomed.training.collator import FeatureStore, TrainingCollator
 from pefomed.training.sampling import Source
 from pefomed.training.stages import Stage
-from pefomed.training.trainer import PefomedTrainer, ProgressLine, TellTheEpoch, sft_config
+from pefomed.training.trainer import PefomedTrainer, ProgressLine, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
 
 COMPLETE = "complete"
@@ -230,7 +230,7 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
     use_cpu = not torch.cuda.is_available()
     processes = PartialState().num_processes
     config = sft_config(stage, str(checkpoints), seed, len(train), workers, use_cpu, processes)
-    callbacks: list[TrainerCallback] = [MarkComplete(), TellTheEpoch(collator)]
+    callbacks: list[TrainerCallback] = [MarkComplete()]
     callbacks += [ProgressLine()] if progress and PartialState().is_main_process else []
     callbacks += [BoundBroken(collator.broken)] if collator.broken else []
     if validation is not None:

@@ -33,7 +33,7 @@ class PefomedTrainer(SFTTrainer):
         # An epoch is a whole number of steps of all processes together.
         per_epoch = self.args.max_steps // stage.epochs * samples_per_step(stage, self.args.world_size)
         self.stream = StreamSampler(sources, self.args.seed, per_epoch)
-        self.add_callback(TellTheEpoch(self.stream))
+        self.add_callback(TellTheEpoch(self.stream, self.data_collator))
 
     def _set_up_fsdp(self) -> None:
         """Keeps the head whole in every process, and sums gradients in float32 where accelerate would in bfloat16.
@@ -116,17 +116,17 @@ class ProgressLine(TrainerCallback):
 
 
 class TellTheEpoch(TrainerCallback):
-    """Sets `epoch` of a collator, which draws wordings and crops by it, or of a sampler.
+    """Order of samples, wordings and crops are functions of the epoch, which each of `told` keeps as `epoch`.
 
-    transformers tells a sampler too, but not where several processes resume inside an epoch: accelerate's wrappers
-    hide the sampler then, and a second epoch would go on with the first one's samples.
+    accelerate tells a sampler itself, but not one that it has wrapped to share the samples among processes.
     """
 
-    def __init__(self, owner):
-        self.owner = owner
+    def __init__(self, *told):
+        self.told = told
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.owner.epoch = int(state.epoch or 0)
+        for listener in self.told:
+            listener.epoch = int(state.epoch or 0)
 
 
 def samples_per_step(stage: Stage, processes: int) -> int:

@@ -1,36 +1,19 @@
 """notebooks/ablation.ipynb, run by papermill as a user runs it, on a random network."""
 
 import json
-import os
-import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from running import ABSOLUTE_PATH, run_notebook
 
 nbformat = pytest.importorskip("nbformat")
 
 from pefomed.files import read_json  # noqa: E402
 from pefomed.predictions import write_predictions  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-NOTEBOOK = REPOSITORY / "notebooks" / "ablation.ipynb"
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(home|Users|root|tmp|mnt|opt|var|usr|work|srv)/\w|[A-Z]:\\\\\w")
+papermill = partial(run_notebook, "ablation")
 SMALL = {"base_dir": "base", "images": 4, "stage1_images": 10, "epochs": 1, "limit": 16}
-
-
-def papermill(folder: Path, **parameters) -> subprocess.CompletedProcess:
-    """Runs the notebook with `folder` as working directory, so that every path in it is relative."""
-    given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
-    return subprocess.run(
-        [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), "out.ipynb", *given],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
 
 
 def outputs(folder: Path) -> str:
@@ -75,7 +58,7 @@ def test_run_again_it_reads_and_with_other_parameters_it_refuses(executed):
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 6
     finished = papermill(executed, **{**SMALL, "limit": 8})
     assert finished.returncode == 1
-    assert "zero_shot: made with another limit; choose another output_dir" in finished.stderr
+    assert "holds another ablation (different: stage1 limit, stage2 limit); choose another output_dir" in finished.stderr
 
 
 def test_answered_runs_are_read_without_any_training(tmp_path):

@@ -1,55 +1,18 @@
 """notebooks/stage2_report.ipynb, run by papermill as a user runs it."""
 
 import json
-import os
-import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from running import ABSOLUTE_PATH, pictures, rows_of, run_notebook, visible
 
 from pefomed.data.phantoms import png
 from pefomed.embedded.phantoms import draw_phantom
 
 nbformat = pytest.importorskip("nbformat")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-NOTEBOOK = REPOSITORY / "notebooks" / "stage2_report.ipynb"
-ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(home|Users|root|tmp|mnt|opt|var|usr|work|srv)/\w|[A-Z]:\\\\\w")
-
-
-def papermill(folder: Path, **parameters) -> subprocess.CompletedProcess:
-    """Runs the notebook with `folder` as working directory, so that every path in it is relative."""
-    given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
-    return subprocess.run(
-        [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), "out.ipynb", *given],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
-def visible(notebook) -> str:
-    """Everything a reader of an executed notebook can see or find, pictures aside."""
-    texts = []
-    for cell in notebook.cells:
-        texts.append(cell.source)
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            texts += [output.get("text", ""), *output.get("traceback", [])]
-            texts += ["".join(value) for kind, value in data.items() if kind.startswith("text/")]
-    return "\n".join(texts)
-
-
-def pictures(notebook) -> int:
-    return sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+papermill = partial(run_notebook, "stage2_report")
 
 
 @pytest.fixture(scope="module")
