@@ -5,7 +5,6 @@ import csv
 import json
 import re
 import shutil
-import time
 
 import pytest
 from PIL import Image
@@ -162,10 +161,8 @@ def test_the_paper_counts_1180_test_samples(tmp_path):
         (folder / "images" / row["id"]).mkdir(parents=True)
         for path in row["image_path"]:
             (folder / "images" / path).write_bytes(b"x")  # listed, not opened
-    start = time.perf_counter()
     own = read_iu_xray(folder, "test")
     seeded = {split: read_iu_xray(folder, split, split_by="seed", max_left_out=1.0) for split in content}
-    assert time.perf_counter() - start < 5
     assert len(own.rows) == own.published == own.in_files == 1180
     assert {split: found.in_files for split, found in seeded.items()} == {"train": 4138, "val": 592, "test": 1180}
     assert all(found.published == found.in_files for found in seeded.values())
@@ -354,10 +351,8 @@ MALFORMED_REPORTS = {
 def test_malformed_reports(case, tmp_path):
     report, message = MALFORMED_REPORTS[case]
     folder = _openi_folder(tmp_path, [_report(1), report, _report(3)])
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         read_iu_xray(folder, max_left_out=1.0)
-    assert time.perf_counter() - start < 1, "nothing is expanded or fetched"
     assert "\n" not in str(caught.value) and "2.xml" in str(caught.value)
 
 

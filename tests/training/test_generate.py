@@ -62,7 +62,7 @@ def test_a_resumed_run_skips_what_is_done_and_answers_the_rest_alike(small, phan
     rows = list(phantoms["test"])
     asked = {"processor": processor, "batch_size": 5, "max_new_tokens": 10}
     batches = list(generate_batches(model, rows, **asked))
-    done = {rows[index]["id"] for batch in batches[:2] for index, _, _ in batch}
+    done = {rows[index]["id"] for batch in batches[:2] for index, *_ in batch}
     assert list(generate_batches(model, rows, done=done, **asked)) == batches[2:]
 
 
