@@ -86,13 +86,16 @@ def _claim(path: Path, stage1: RunSettings, stage2: RunSettings, bounds: Mapping
     plan = {**stages, "answers": dict(bounds)}
     if path.is_file():
         old = read_json(path)
-        for part, values in plan.items():
-            changed = [f"{part} {key}" for key, value in values.items() if old[part].get(key) != value]
-            if changed:
-                raise ValueError(
-                    f"{path.parent}: holds another ablation (different: {', '.join(changed)}); "
-                    "choose another output_dir"
-                )
+        changed = [
+            f"{part} {key}"
+            for part, values in plan.items()
+            for key, value in values.items()
+            if old[part].get(key) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{path.parent}: holds another ablation (different: {', '.join(changed)}); choose another output_dir"
+            )
     write_json(path, plan)
 
 

@@ -94,7 +94,8 @@ def write_slake(folder: Path) -> None:
             (folder / "imgs" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "imgs" / name).write_bytes(row["image"]["bytes"])
             kind = {
-                "qid": f"{split}{number}",
+                "qid": 1000 * len(split) + number,
+                "img_id": number,
                 "q_lang": "en",
                 "img_name": name,
                 "location": "Lung",
