@@ -1,9 +1,9 @@
 """Predictions of the embedded world, for whoever evaluates without a predictions file of their own.
 
-    path = embedded_answers("stage2_vqa", "runs/stage2_vqa")     # predictions.jsonl, predictions_zero_shot.jsonl beside it
+    path = embedded_answers("stage2_vqa", "runs/stage2_vqa")  # predictions.jsonl, and one for zero-shot beside it
 
-The evaluation notebooks begin here. Where the run is there already (the folder is the one that the stage's own notebook
-writes), nothing is computed; otherwise the tiny model is trained first, which takes some minutes on two cores.
+The evaluation notebooks begin here. Where the run is there already (the folder is the one that the stage's own
+notebook writes), nothing is computed; otherwise the tiny model is trained first: some minutes on two cores.
 """
 
 from __future__ import annotations
