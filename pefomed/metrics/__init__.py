@@ -8,18 +8,29 @@ from typing import Any
 # A submodule must not bear the name of a function exported here: importing the submodule would replace the function.
 _HOMES = {
     "Interval": "bootstrap",
+    "caption_scores": "captions",
+    "closed_verdict": "closed",
     "cluster_bootstrap": "bootstrap",
+    "compare_runs": "compare",
+    "compare_values": "compare",
     "is_match": "normalise",
     "normalise_published": "normalise",
     "normalise_repaired": "normalise",
     "exact_match": "vqa",
     "finding_scores": "findings",
+    "format_caption_scores": "captions",
+    "format_comparison": "compare",
     "format_report_scores": "report",
     "format_scores": "vqa",
+    "format_verdict_scores": "verdicts",
+    "read_verdicts": "verdicts",
     "repetition_scores": "repetition",
     "report_scores": "report",
     "token_recall": "vqa",
+    "token_scores": "vqa",
+    "verdict_scores": "verdicts",
     "vqa_scores": "vqa",
+    "wasm": "likert",
 }
 __all__ = sorted(_HOMES)
 

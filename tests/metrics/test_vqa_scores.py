@@ -11,6 +11,7 @@ import pytest
 from pefomed import files
 from pefomed.metrics import exact_match, format_scores, token_recall, vqa_scores
 from pefomed.metrics.bootstrap import cluster_bootstrap
+from pefomed.metrics.vqa import item_scores, token_scores
 from pefomed.predictions import write_predictions
 
 SMALL = json.loads((Path(__file__).parents[1] / "reference" / "data" / "vqa_match.json").read_text(encoding="utf-8"))
@@ -129,13 +130,88 @@ def test_token_recall():
     assert token_recall([row("1", "12 ribs", "twelve ribs")], "repaired")["token_recall"]["overall"] == 100.0
 
 
+def test_token_precision_and_f1():
+    rows = [
+        row("1", "opacity in the left lung", "Left lung", answer_type="open", group="a"),
+        row("2", "lung", "left lung", answer_type="open", group="a"),
+        row("3", "left left", "left left upper lobe", answer_type="open", group="b"),
+        row("4", "", "lung", answer_type="open", group="c"),
+        row("5", "anything", "the", answer_type="open", group="d"),
+        row("6", "yes it is", "yes", answer_type="closed", group="d"),
+    ]
+    scores = token_scores(rows)
+    # articles go, so the first prediction has four words, two of them right
+    precision = [1 / 2, 1, 1, 0, 0]
+    assert scores["token_precision"]["open"] == pytest.approx(100 * np.mean(precision))
+    recall = [1, 1 / 2, 1 / 3, 0, 0]
+    harmonic = [2 * p * r / (p + r) if p + r else 0 for p, r in zip(precision, recall, strict=True)]
+    assert scores["token_f1"]["open"] == pytest.approx(100 * np.mean(harmonic))
+    assert scores["token_precision"]["closed"] == pytest.approx(100 / 3)
+    assert scores["token_f1"]["n"] == {"open": 5, "closed": 1, "overall": 6}
+    expected = cluster_bootstrap(100 * np.array(precision), ["a", "a", "b", "c", "d"]).to_json()
+    assert scores["token_precision"]["ci95"]["open"] == pytest.approx(expected)
+    assert scores["token_recall"] == token_recall(rows)["token_recall"] == vqa_scores(rows)["token_recall"]
+
+
+def test_closed_accuracy():
+    side = {"question": "Is it on the left or right side?", "answer_type": "closed"}
+    rows = [
+        row("1", "yes, there is", "yes", answer_type="CLOSED ", group="a"),
+        row("2", "no, it is not", "yes", answer_type="closed", group="a"),
+        row("3", "yes and no", "yes", answer_type="closed", group="b"),
+        row("4", "on the left", "left", **side, group="b"),
+        row("5", "right", "left", **side, group="c"),
+        row("6", "the whole lung", "lung", answer_type="open", group="c"),
+        row("7", "yes, there is", "yes", answer_type=None, group="c"),
+    ]
+    scores = vqa_scores(rows)
+    closed = scores["closed_accuracy"]
+    assert (closed["value"], closed["n"], closed["undecided"]) == (40.0, 5, 1)
+    assert closed["ci95"] == cluster_bootstrap([100, 0, 0, 100, 0], ["a", "a", "b", "b", "c"]).to_json()
+    assert "Undecided counts as wrong" in closed["rule"]
+    assert scores["exact_match"]["closed"] == 0.0
+    assert "1 of 5 closed answers undecided" in format_scores(scores)
+    no_closed = vqa_scores([row("6", "lung", "lung", answer_type="open")])["closed_accuracy"]
+    assert {**no_closed, "rule": ""} == {"value": None, "n": 0, "ci95": None, "undecided": 0, "rule": ""}
+
+
+def test_item_scores_average_to_the_scores():
+    scores = vqa_scores(ROWS)
+    for name in ("exact_match", "exact_match_repaired", "token_recall", "token_precision", "token_f1"):
+        values = item_scores(ROWS, name)
+        assert values.shape == (5,)
+        assert values.mean() == pytest.approx(scores[name]["overall"])
+    closed = item_scores(ROWS, "closed_accuracy")
+    assert np.isnan(closed).tolist() == [False, False, True, True, True]
+    assert np.nanmean(closed) == scores["closed_accuracy"]["value"] == 50.0
+    with pytest.raises(ValueError, match="score is 'bleu'; it must be one of exact_match"):
+        item_scores(ROWS, "bleu")
+
+
+def test_a_warning_where_there_are_too_few_rows():
+    warning = vqa_scores(ROWS)["warning"]
+    assert warning.startswith(
+        "too few to tell: open has 2 rows in 2 clusters, closed has 2 rows in 1 clusters, overall"
+    )
+    assert warning in format_scores(vqa_scores(ROWS))
+    many = [row(str(i), "yes", "yes", answer_type="closed") for i in range(100)]
+    assert vqa_scores(many, n_resamples=10)["warning"] is None
+    assert vqa_scores(many[1:], n_resamples=10)["warning"]
+    crowded = vqa_scores([{**one, "group": i % 19} for i, one in enumerate(many)], n_resamples=10)
+    assert "closed has 100 rows in 19 clusters" in crowded["warning"] and "open" not in crowded["warning"]
+
+
 def test_everything_for_metrics_json(tmp_path):
     path = write_predictions(tmp_path / "predictions.jsonl", ROWS)
     scores = vqa_scores(path)
     assert list(scores)[:4] == ["n", "exact_match", "exact_match_repaired", "token_recall"]
-    assert list(scores)[4:] == ["by_question_type", "by_image_organ", "by_phrase_type"]
+    assert list(scores)[4:7] == ["token_precision", "token_f1", "closed_accuracy"]
+    assert list(scores)[7:] == ["by_question_type", "by_image_organ", "by_phrase_type", "warning"]
     assert scores["exact_match_repaired"]["normaliser"] == "repaired"
-    assert scores["exact_match_repaired"].keys() == scores["exact_match"].keys() == scores["token_recall"].keys()
+    keys = {"open", "closed", "overall", "n", "ci95", "normaliser"}
+    for name in ("exact_match", "exact_match_repaired", "token_recall", "token_precision", "token_f1"):
+        assert scores[name].keys() == keys
+        assert scores[name]["n"] == scores["n"]
     files.write_json(tmp_path / "metrics.json", scores)
     assert files.read_json(tmp_path / "metrics.json") == scores
     assert vqa_scores(ROWS) == scores
@@ -143,12 +219,18 @@ def test_everything_for_metrics_json(tmp_path):
 
 def test_table():
     lines = format_scores(vqa_scores(ROWS)).splitlines()
-    assert " ".join(lines[0].split()) == "per cent [95 % interval] n exact match repaired token recall"
-    overall = next(line for line in lines if line.startswith("overall"))
-    assert overall.split()[:3] == ["overall", "5", "40.0"]
+    assert lines[0].split() == ["per", "cent", "[95", "%", "interval]", "open", "closed", "overall"]
+    assert lines[1].split() == ["n", "2", "2", "5"]
+    shown = {line[:28].strip(): line[28:].split() for line in lines[2:8]}
+    assert list(shown) == [
+        *("exact match", "exact match, repaired", "token recall"),
+        *("token precision", "token F1", "closed accuracy"),
+    ]
+    assert shown["exact match"][:4] == ["50.0", "[0.0,", "100.0]", "50.0"] and shown["exact match"][4] == "40.0"
+    assert shown["closed accuracy"] == ["-", "50.0", "-"]
     assert any(line.split() == ["question", "type", "SIZE", "1", "0.0"] for line in lines)
     only_closed = format_scores(vqa_scores([row("1", "yes", "yes", answer_type="closed")]))
-    assert only_closed.splitlines()[1].split() == ["open", "0", "-", "-", "-"]
+    assert only_closed.splitlines()[2].split() == ["exact", "match", "-", "100.0", "100.0"]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +260,11 @@ def test_importing_the_metrics_loads_no_model_library():
         "import pefomed.predictions, pefomed.metrics\n"
         "assert 'numpy' not in sys.modules, 'the exports should be lazy'\n"
         "from pefomed.metrics import exact_match, token_recall, vqa_scores, format_scores, cluster_bootstrap\n"
-        "exact_match([{'id': '1', 'task': 'vqa', 'answer': 'a', 'prediction': 'a'}])\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "rows = [{'id': '1', 'task': 'vqa', 'answer': 'a', 'prediction': 'a'}]\n"
+        "exact_match(rows), vqa_scores(rows)\n"
+        "import pefomed.metrics.compare, pefomed.metrics.likert\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'scipy', 'statsmodels', 'evaluate'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert set(pefomed.metrics.__all__) <= set(dir(pefomed.metrics))\n"
     )

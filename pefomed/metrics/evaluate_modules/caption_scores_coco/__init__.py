@@ -1,0 +1,3 @@
+from pefomed.metrics.evaluate_modules.caption_scores_coco.caption_scores_coco import CaptionScoresCoco
+
+__all__ = ["CaptionScoresCoco"]

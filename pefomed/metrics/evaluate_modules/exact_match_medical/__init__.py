@@ -1,0 +1,3 @@
+from pefomed.metrics.evaluate_modules.exact_match_medical.exact_match_medical import ExactMatchMedical
+
+__all__ = ["ExactMatchMedical"]
