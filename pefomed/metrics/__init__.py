@@ -16,6 +16,8 @@ _HOMES = {
     "is_match": "normalise",
     "normalise_published": "normalise",
     "normalise_repaired": "normalise",
+    "constant_report_scores": "constant_report",
+    "diversity_scores": "diversity",
     "exact_match": "vqa",
     "finding_scores": "findings",
     "format_caption_scores": "captions",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pefomed.disclosure import CREDENTIALED_DATASETS
 from pefomed.metrics.bootstrap import cluster_bootstrap
 from pefomed.metrics.sample_size import ENOUGH_CLUSTERS
 from pefomed.metrics.vqa import SCORES, _cluster, item_scores
@@ -212,9 +213,10 @@ def _paired(first: list[Row], second: list[Row], allow_missing: bool) -> tuple[l
         raise ValueError("the two runs have no id in common; give runs over the same items")
     for a, b in pairs:
         for key in ("task", "answer"):
-            if a[key] != b[key]:
+            if a[key] != b[key]:  # answers may be of a data set that forbids showing them
+                shown = f" ({a[key]!r} and {b[key]!r})" if a.get("dataset") not in CREDENTIALED_DATASETS else ""
                 raise ValueError(
-                    f"id {a['id']!r}: {key!r} is {a[key]!r} in the first run and {b[key]!r} in the second; "
+                    f"id {a['id']!r}: {key!r} differs between the first run and the second{shown}; "
                     "give runs over the same data"
                 )
     return pairs, {side: len(names) for side, names in missing.items()}

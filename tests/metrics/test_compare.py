@@ -154,8 +154,8 @@ def test_captions_are_compared_text_by_text():
 @pytest.mark.parametrize(
     ("change", "score", "message"),
     [
-        ({"answer": "maybe"}, "exact_match", "id '1': 'answer' is 'yes' in the first run and 'maybe' in the second"),
-        ({"task": "report"}, "exact_match", "id '1': 'task' is 'vqa' in the first run"),
+        ({"answer": "maybe"}, "exact_match", "id '1': 'answer' differs between the first run and the second .'yes' and 'maybe'."),
+        ({"task": "report"}, "exact_match", "id '1': 'task' differs"),
         ({}, "rouge_l", "id '0': score 'rouge_l' does not fit task 'vqa'"),
         ({}, "bleu_4", "score is 'bleu_4'; it must be one of exact_match"),
     ],
@@ -180,3 +180,11 @@ def test_groups_come_from_whichever_run_has_them():
     first, second = runs(4, 12)
     grouped = [{**one, "group": int(one["id"]) // 5} for one in second]
     assert compare_runs(first, grouped)["clusters"] == compare_runs(grouped, first)["clusters"] == 12
+
+
+def test_answers_of_a_credentialed_set_are_not_told() -> None:
+    first = [{"id": "1", "task": "report", "answer": "secret one", "prediction": "x", "dataset": "mimic_cxr"}]
+    second = [{**first[0], "answer": "secret two"}]
+    with pytest.raises(ValueError, match="'answer' differs") as refused:
+        compare_runs(first, second, "rouge_l")
+    assert "secret" not in str(refused.value)
