@@ -15,7 +15,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pefomed.cli_baseline import baseline
 from pefomed.cli_data import data_app
+from pefomed.cli_evaluate import evaluate
+from pefomed.cli_judge import judge
+from pefomed.cli_ratings import ratings_app
+from pefomed.cli_report import report
 
 # typer brings its own copy of click or uses the installed one, by version: this is either's class of usage errors.
 USAGE_ERROR = typer.BadParameter.__mro__[1]
@@ -70,6 +75,7 @@ def quiet_libraries() -> None:
 
 app = typer.Typer(cls=OneLineErrors, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
+app.add_typer(ratings_app, name="ratings")
 
 
 @app.callback()
@@ -83,8 +89,10 @@ def options(
       pefomed train configs/stage2_vqa_tiny.yaml
       pefomed generate runs/stage2_vqa_tiny
       pefomed evaluate runs/stage2_vqa_tiny/predictions.jsonl --out runs/stage2_vqa_tiny/metrics.json
+      pefomed judge runs/stage2_vqa_tiny/predictions.jsonl --offline --out runs/stage2_vqa_tiny/judge.jsonl
 
-    Exit status: 0 for success, 2 for a mistake in what was asked or given, 130 after Ctrl-C.
+    Exit status: 0 for success, 1 where something is left undone, 2 for a mistake in what was asked or given, 130 after
+    Ctrl-C.
     """
 
 
@@ -207,31 +215,10 @@ def generate(
     print(f"next: pefomed evaluate {path} --task {task} --out {metrics}")
 
 
-@app.command()
-def evaluate(
-    predictions: Annotated[str, typer.Argument(metavar="PREDICTIONS.jsonl", help="Of this package or any model.")],
-    task: Annotated[str, typer.Option(help="vqa, report or caption")] = "vqa",
-    out: Annotated[str, typer.Option(metavar="METRICS.json", help="Where to write the scores as well.")] = "",
-) -> None:
-    """Score predictions, with 95 % intervals and breakdowns. Needs no GPU and none of the training packages.
-
-    \b
-    Examples:
-      pefomed evaluate runs/stage2_vqa_tiny/predictions.jsonl
-      pefomed evaluate predictions.jsonl --task vqa --out metrics.json
-      pefomed evaluate runs/stage2_report_tiny/predictions.jsonl --task report
-    """
-    from pefomed.files import write_json
-    from pefomed.metrics import format_report_scores, format_scores, report_scores, vqa_scores
-
-    if task not in ("vqa", "report", "caption"):
-        raise ValueError(f"parameter task must be vqa, report or caption, not {task!r}")
-    if out and Path(out).is_dir():
-        raise ValueError(f"parameter out: {out} is a folder; name a file")
-    scores = vqa_scores(predictions) if task == "vqa" else report_scores(predictions)
-    if out:
-        write_json(out, scores)
-    print(format_scores(scores) if task == "vqa" else format_report_scores(scores))
+app.command()(evaluate)
+app.command()(judge)
+app.command()(baseline)
+app.command()(report)
 
 
 @app.command()

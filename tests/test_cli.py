@@ -28,6 +28,14 @@ COMMANDS = (
     ["train"],
     ["generate"],
     ["evaluate"],
+    ["judge"],
+    ["baseline"],
+    ["report"],
+    ["ratings"],
+    ["ratings", "export"],
+    ["ratings", "import"],
+    ["ratings", "simulate"],
+    ["ratings", "agreement"],
     ["convert"],
 )
 
