@@ -1,12 +1,8 @@
 """What the judge's tests share: predictions, a key that must not be found anywhere, and quick retries."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-if (folder := str(Path(__file__).parent)) not in sys.path:  # server.py and judge_and_kill.py lie here
-    sys.path.append(folder)
 
 SECRET = "sk-test-0123456789-never-to-be-seen"
 
