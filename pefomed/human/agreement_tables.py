@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pefomed.human.agreement_measures import cluster_numbers
+from pefomed.metrics.bootstrap import cluster_of
 from pefomed.metrics.normalise import is_match
 from pefomed.metrics.verdict_files import TOP, Verdict, Verdicts, check_score, read_verdicts
-from pefomed.metrics.vqa import _cluster
 from pefomed.predictions import check_rows, read_predictions
 
 Row = dict[str, Any]
@@ -112,7 +112,7 @@ def read_table(source: Source, task: str, rows: list[Row] | None, what: str) -> 
     raters = list(dict.fromkeys(rater for _, rater in found))
     seen = dict.fromkeys(name for name, _ in found)
     ids = [row["id"] for row in rows if row["id"] in seen] if rows is not None else list(seen)
-    groups = {row["id"]: _cluster(row) for row in rows or ()}
+    groups = {row["id"]: cluster_of(row) for row in rows or ()}
     scores = np.full((len(ids), len(raters)), np.nan)
     item_of, rater_of = ({name: i for i, name in enumerate(names)} for names in (ids, raters))
     for (item, rater), score in found.items():
@@ -124,7 +124,7 @@ def read_table(source: Source, task: str, rows: list[Row] | None, what: str) -> 
 def exact_match_table(rows: list[Row]) -> RatingTable:
     """The verdict of exact match (as published) on every prediction, as the only rater of a table."""
     scores = np.array([[float(is_match(row["prediction"], row["answer"], "medvqa"))] for row in rows])
-    clusters = cluster_numbers([_cluster(row) for row in rows])
+    clusters = cluster_numbers([cluster_of(row) for row in rows])
     return RatingTable(tuple(row["id"] for row in rows), ("exact match",), scores, clusters, LEVELS["vqa"])
 
 

@@ -108,7 +108,6 @@ def true_scores(rows: Sequence[Row], task: str, source: str | Path = "offline") 
         task: `vqa` or `report`.
         source: `offline` (the offline stand-in for a judge), `exact-match` (`vqa` only, as published), or the path of
             a judge.jsonl or ratings.jsonl, of whose repeats or raters the (lower) median is taken.
-            judge.jsonl or ratings.jsonl, of whose repeats or raters the (lower) median is taken.
 
     Returns:
         Score by id, in the order of the rows.

@@ -26,7 +26,7 @@ from pefomed.judge.batch_sending import batch_client, check_budget, endpoint_nam
 from pefomed.judge.cost import Tokens
 from pefomed.judge.questions import questions
 from pefomed.judge.rows import PredictionRows, Row
-from pefomed.judge.run import _run, judge_predictions
+from pefomed.judge.run import judge_predictions, run_to_end
 from pefomed.judge.schema import check_task
 from pefomed.judge.settings import JudgeSettings, JudgeSummary
 from pefomed.judge.store import JudgeStore
@@ -126,7 +126,7 @@ def submit_batch(
             most = sum((part.most for part in unsent), Tokens())
             number = sum(part.requests for part in unsent)
             print(f"sending {number:,} requests in {len(unsent)} batches; {_most(most, settings)}", file=sys.stderr)
-        _run(send(state, unsent))
+        run_to_end(send(state, unsent))
         return _progress(state)
 
 
@@ -157,7 +157,7 @@ def collect_batch(
         state = read_state(folder)
         while True:
             with JudgeStore(state.settings.store, state.settings.lease_s) as store:
-                _run(_collect(state, store))
+                run_to_end(_collect(state, store))
             if not wait or not any(part.status == "sent" for part in state.parts):
                 break
             if progress:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pefomed.judge.cost import Tokens, most_tokens, usage_tokens
-from pefomed.judge.endpoint import Endpoint, _optional, _reply, _status_error, hide_key
+from pefomed.judge.endpoint import Endpoint, hide_key, optional_parameters, reply_of, status_error
 from pefomed.judge.errors import AskError, BadReply, NoAnswer, Rejected, Unsupported
 from pefomed.judge.questions import Question
 from pefomed.judge.schema import parse_plain_reply, parse_reply, response_format
@@ -55,7 +55,7 @@ class Results:
 
 @dataclass(frozen=True)
 class _LineError:
-    """An error of a line, with what `_status_error` looks at in those of `openai`."""
+    """An error of a line, with what `status_error` looks at in those of `openai`."""
 
     status_code: int
     param: Any
@@ -77,7 +77,7 @@ def request_line(question: Question, endpoint: Endpoint, task: str, seed: int) -
         seed: Goes with the request where the server takes seeds.
     """
     form = response_format(task) if takes_schema(endpoint) else None
-    body = {"model": endpoint.model, "messages": question.messages} | _optional(endpoint, form, seed)
+    body = {"model": endpoint.model, "messages": question.messages} | optional_parameters(endpoint, form, seed)
     line = {"custom_id": question.key, "method": "POST", "url": URL, "body": body}
     return json.dumps(line).encode("ascii") + b"\n"
 
@@ -171,18 +171,18 @@ def _read(line: dict[str, Any], endpoint: Endpoint) -> Any:
         identity = response.get("request_id")
         # As openai itself builds it: nothing is checked, whatever fails to fit is left as it is.
         known = {name: value for name, value in body.items() if name in ChatCompletion.model_fields}
-        return _reply(ChatCompletion.construct(**known), identity if isinstance(identity, str) else "", 0, endpoint)
+        return reply_of(ChatCompletion.construct(**known), identity if isinstance(identity, str) else "", 0, endpoint)
     if type(status) is not int:
         raise BadReply("the result states no status")
     said = body.get("error") if isinstance(body.get("error"), dict) else {}
     message = one_line(str(said.get("message") or "nothing"))
-    failed = _status_error(_LineError(status, said.get("param"), {"message": message}), _sent(endpoint))
+    failed = status_error(_LineError(status, said.get("param"), {"message": message}), _sent(endpoint))
     # In a batch, no error of one line speaks for the others.
     raise failed if isinstance(failed, Unsupported) else Rejected(f"status {status}: {message}")
 
 
 def _sent(endpoint: Endpoint) -> dict[str, Any]:
-    return _optional(endpoint, {} if takes_schema(endpoint) else None, 0)
+    return optional_parameters(endpoint, {} if takes_schema(endpoint) else None, 0)
 
 
 def _paid(usage: dict[str, int], most: Tokens) -> dict[str, int]:

@@ -176,7 +176,7 @@ async def ask(
     """
     import openai
 
-    optional = _optional(endpoint, response_format, seed)
+    optional = optional_parameters(endpoint, response_format, seed)
     try:
         raw = await client.chat.completions.with_raw_response.create(
             model=endpoint.model, messages=messages, **optional
@@ -188,14 +188,14 @@ async def ask(
         cause = type(error.__cause__ or error).__name__
         raise NoAnswer(f"connection failed ({cause}), tried {endpoint.max_retries + 1} times") from None
     except openai.APIStatusError as error:
-        raise _status_error(error, optional) from None
+        raise status_error(error, optional) from None
     except UnicodeEncodeError:
         raise Rejected("the messages hold half of a character pair (a lone surrogate), which cannot be sent") from None
     try:
         completion = raw.parse()
     except (ValueError, TypeError, openai.OpenAIError):
         raise BadReply("the response is not JSON", text=hide_key(raw.text)[:200], answered=True) from None
-    return _reply(completion, raw.request_id or "", raw.retries_taken, endpoint)
+    return reply_of(completion, raw.request_id or "", raw.retries_taken, endpoint)
 
 
 def hide_key(text: str) -> str:
@@ -217,9 +217,10 @@ def is_loopback(base_url: str) -> bool:
         return host == "localhost"
 
 
-def _optional(endpoint: Endpoint, response_format: dict[str, Any] | None, seed: int | None) -> dict[str, Any]:
+def optional_parameters(endpoint: Endpoint, form: dict[str, Any] | None, seed: int | None) -> dict[str, Any]:
+    """What of `OPTIONAL_PARAMETERS` is sent, with `form` as response format."""
     values = {
-        "response_format": response_format if endpoint.structured else None,
+        "response_format": form if endpoint.structured else None,
         "seed": seed,
         "temperature": endpoint.temperature,
         "max_completion_tokens": endpoint.max_completion_tokens,
@@ -228,7 +229,7 @@ def _optional(endpoint: Endpoint, response_format: dict[str, Any] | None, seed: 
     return {name: value for name, value in values.items() if value is not None and name not in endpoint.omit}
 
 
-def _status_error(error: Any, optional: dict[str, Any]) -> AskError:
+def status_error(error: Any, optional: dict[str, Any]) -> AskError:
     """Sort the statuses: nothing can succeed, this request cannot, a parameter is unknown, the server is at fault."""
     message = error.body.get("message") if isinstance(error.body, dict) else None
     said = _one_line(message if isinstance(message, str) and message else error.response.text)
@@ -246,7 +247,7 @@ def _status_error(error: Any, optional: dict[str, Any]) -> AskError:
     return Rejected(f"status {status}: {said}")
 
 
-def _reply(completion: Any, request_id: str, retries: int, endpoint: Endpoint) -> Reply:
+def reply_of(completion: Any, request_id: str, retries: int, endpoint: Endpoint) -> Reply:
     """Look at a response as at anything that a stranger sends: any field may lack or be of any type."""
     usage = _usage(getattr(completion, "usage", None))
     choices = getattr(completion, "choices", None)

@@ -108,11 +108,11 @@ def _ask(
             bar.update(settled - bar.n)
 
         asking = Asking(task, settings, store, tick)
-        _run(asking.ask_all(rows))
+        run_to_end(asking.ask_all(rows))
     return asking.stopped, sorted(asking.endpoint.omit)
 
 
-def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+def run_to_end(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run to the end, also inside a notebook, whose own loop is running in this thread."""
     try:
         asyncio.get_running_loop()

@@ -26,7 +26,7 @@ from pefomed import files
 from pefomed.disclosure import refuse_credentialed
 from pefomed.judge.endpoint import OPTIONAL_PARAMETERS, Endpoint, ask, make_client
 from pefomed.judge.errors import AskError, BadReply, NoAnswer, Refusal, Unsupported, WrongEndpoint
-from pefomed.judge.run import _run
+from pefomed.judge.run import run_to_end
 from pefomed.judge.vision_messages import ENCODINGS, PROMPT, Row, question_text, vision_messages
 from pefomed.predictions import KEYS, PredictionWriter
 from pefomed.run_record import installed_versions, run_record
@@ -141,7 +141,7 @@ def answer_questions(
     start = time.monotonic()
     with PredictionWriter(out, fingerprint) as writer:
         asking = _Asking(rows, settings, writer)
-        _run(asking.ask_all(progress))
+        run_to_end(asking.ask_all(progress))
         answered = len(writer.done_ids)
         left_out = sorted(set(asking.endpoint.omit))
         if answered == len(ids):

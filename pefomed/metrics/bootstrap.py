@@ -7,8 +7,8 @@ more evidence than there is; resampling whole clusters (images, studies, patient
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,3 +77,10 @@ def cluster_bootstrap(
         means[start:stop] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(low), float(high))
+
+
+def cluster_of(row: Mapping[str, Any]) -> Hashable:
+    """What a row of predictions is resampled with: its `group` within its data set, or, without one, itself."""
+    group = row.get("group")
+    # The first element keeps an id from meeting a group of the same name.
+    return ("id", row["id"]) if group is None or group == "" else ("group", row.get("dataset"), str(group))

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from pefomed.data.text import clean_caption
-from pefomed.metrics.bootstrap import Interval, cluster_bootstrap
+from pefomed.metrics.bootstrap import Interval, cluster_bootstrap, cluster_of
 from pefomed.metrics.coco import BLEU_KEYS, CorpusScores, bleu_scores, score_corpus
 from pefomed.metrics.meteor import meteor_scores
 from pefomed.metrics.sample_size import ENOUGH_CLUSTERS
-from pefomed.metrics.vqa import _cluster
 from pefomed.predictions import check_rows, read_predictions
 
 Row = dict[str, Any]
@@ -81,14 +80,14 @@ def caption_scores(
         if value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
     given = predictions if isinstance(predictions, list) else read_predictions(predictions)
-    _check(given, "predictions" if isinstance(predictions, list) else str(predictions))
+    check_text_rows(given, "predictions" if isinstance(predictions, list) else str(predictions))
     rows = _first_of_each_group(given) if one_per_group else given
-    references = [_references(row, cut_references) for row in rows]
-    documents = _read_documents(Path(corpus), cut_references) if corpus != "" else None
+    references = [references_of(row, cut_references) for row in rows]
+    documents = read_documents(Path(corpus), cut_references) if corpus != "" else None
     scored = score_corpus(
         [row["prediction"] for row in rows], references, ptb=ptb, meteor=meteor, as_is=as_is, documents=documents
     )
-    clusters = [_cluster(row) for row in rows]
+    clusters = [cluster_of(row) for row in rows]
     numbers = [len(texts) for texts in references]
     settings = {
         "tokenisation": "ptb" if ptb else "as it is" if as_is else "lower case, split at white space",
@@ -134,7 +133,7 @@ def format_caption_scores(scores: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"warning: {scores['warning']}"] if "warning" in scores else [])])
 
 
-def _check(rows: list[Row], source: str) -> None:
+def check_text_rows(rows: list[Row], source: str) -> None:
     if not rows:
         raise ValueError("there are no predictions to score; give at least one row")
     check_rows(rows, source)
@@ -148,7 +147,7 @@ def _check(rows: list[Row], source: str) -> None:
 def _first_of_each_group(rows: list[Row]) -> list[Row]:
     first: dict[Hashable, Row] = {}
     for row in rows:
-        first.setdefault(_cluster(row), row)
+        first.setdefault(cluster_of(row), row)
     return list(first.values())
 
 
@@ -160,12 +159,12 @@ def _check_references(row: Row, where: str) -> None:
         )
 
 
-def _references(row: Row, cut: int) -> list[str]:
+def references_of(row: Row, cut: int) -> list[str]:
     texts = row.get("references") or [row["answer"]]
     return [clean_caption(text, cut) for text in texts] if cut else list(texts)
 
 
-def _read_documents(path: Path, cut: int) -> list[list[str]]:
+def read_documents(path: Path, cut: int) -> list[list[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; corpus must be a file of JSON lines with 'answer'")
     documents = []
@@ -179,7 +178,7 @@ def _read_documents(path: Path, cut: int) -> list[list[str]]:
         if not isinstance(row, dict) or not (isinstance(row.get("answer"), str) or row.get("references")):
             raise ValueError(f"{where}: no text 'answer'; write one object with 'answer' per line")
         _check_references(row, where)
-        documents.append(_references(row, cut))
+        documents.append(references_of(row, cut))
     return documents
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from pefomed.disclosure import CREDENTIALED_DATASETS
-from pefomed.metrics.bootstrap import cluster_bootstrap
+from pefomed.metrics.bootstrap import cluster_bootstrap, cluster_of
 from pefomed.metrics.sample_size import ENOUGH_CLUSTERS
-from pefomed.metrics.vqa import SCORES, _cluster, item_scores
+from pefomed.metrics.vqa import SCORES, item_scores
 from pefomed.predictions import check_rows, read_predictions
 
 Row = dict[str, Any]
@@ -69,7 +69,7 @@ def compare_runs(
     pairs, missing = _paired(*rows, allow_missing)
     values = [_values([pair[side] for pair in pairs], score) for side in (0, 1)]
     # An outsider's file may lack the groups that the other has.
-    clusters = [_cluster(a if a.get("group") not in (None, "") else b) for a, b in pairs]
+    clusters = [cluster_of(a if a.get("group") not in (None, "") else b) for a, b in pairs]
     scored = np.flatnonzero(~np.isnan(values[0]))
     if not len(scored):
         raise ValueError(f"score {score!r} applies to none of the {len(pairs)} items; choose another one")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pefomed.metrics.captions import KEYS, _check, _read_documents, _references
+from pefomed.metrics.captions import KEYS, check_text_rows, read_documents, references_of
 from pefomed.metrics.coco import tokenise
 from pefomed.metrics.constant_scores import References, likeness, prepare, scores_of_constants
 from pefomed.metrics.diversity import first_of_groups, shown_text
@@ -79,11 +79,11 @@ def constant_report_scores(
         if value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
     given = predictions if isinstance(predictions, list) else read_predictions(predictions)
-    _check(given, "predictions" if isinstance(predictions, list) else str(predictions))
+    check_text_rows(given, "predictions" if isinstance(predictions, list) else str(predictions))
     rows = first_of_groups(given) if one_per_group else given
-    groups = [_references(row, cut_references) for row in rows]
-    documents = _read_documents(Path(corpus), cut_references) if corpus != "" else []
-    trained = _read_documents(Path(training), cut_references) if training != "" else []
+    groups = [references_of(row, cut_references) for row in rows]
+    documents = read_documents(Path(corpus), cut_references) if corpus != "" else []
+    trained = read_documents(Path(training), cut_references) if training != "" else []
     owners = [*given, *(_datasets(Path(training)) if training != "" else [])]
 
     raw = [text for texts in (*groups, *trained, *documents) for text in texts]
@@ -141,5 +141,5 @@ def _entry(
 
 
 def _datasets(path: Path) -> list[Row]:
-    """The rows of a file that `_read_documents` accepted, for whose texts may be shown."""
+    """The rows of a file that `read_documents` accepted, for whose texts may be shown."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from pefomed.disclosure import CREDENTIALED_DATASETS
-from pefomed.metrics.bootstrap import cluster_bootstrap
+from pefomed.metrics.bootstrap import cluster_bootstrap, cluster_of
 from pefomed.metrics.repetition import SIDES, words
-from pefomed.metrics.vqa import _cluster
 from pefomed.predictions import check_rows, read_predictions
 
 Row = dict[str, Any]
@@ -147,7 +146,7 @@ def first_of_groups(rows: list[Row]) -> list[Row]:
     """The first row of every group, as `caption_scores` takes them with `one_per_group`, in their order."""
     firsts: dict[Hashable, Row] = {}
     for row in rows:
-        firsts.setdefault(_cluster(row), row)
+        firsts.setdefault(cluster_of(row), row)
     return list(firsts.values())
 
 
@@ -173,7 +172,7 @@ def _most_frequent(rows: list[Row], side: str, keys: list[str], counts: Counter[
 
 
 def _normal(rows: list[Row], n_resamples: int, seed: int) -> dict[str, Any]:
-    clusters = [_cluster(row) for row in rows]
+    clusters = [cluster_of(row) for row in rows]
     normal = {side: np.array([100.0 * tells_only_normal(row[side]) for row in rows]) for side in SIDES}
     abnormal = np.flatnonzero(normal["answer"] == 0.0)
     members = {side: np.arange(len(rows)) for side in SIDES} | {"given_where_abnormal": abnormal}

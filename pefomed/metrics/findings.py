@@ -23,7 +23,7 @@ import numpy as np
 
 from pefomed.embedded.phantom_findings import FINDINGS, REGIONS
 from pefomed.embedded.phantom_language import PHRASES, findings_in_report
-from pefomed.metrics.bootstrap import Interval, cluster_bootstrap
+from pefomed.metrics.bootstrap import Interval, cluster_bootstrap, cluster_of
 from pefomed.predictions import check_rows, read_predictions
 
 Row = dict[str, Any]
@@ -83,7 +83,7 @@ def finding_scores(predictions: str | Path | list[Row], n_resamples: int = 2000,
     """
     rows = predictions if isinstance(predictions, list) else read_predictions(predictions)
     _check(rows, "predictions" if isinstance(predictions, list) else str(predictions))
-    clusters = [_cluster(row) for row in rows]
+    clusters = [cluster_of(row) for row in rows]
     told, true = ([placed_findings(row[side]) for row in rows] for side in ("prediction", "answer"))
     normal = [_Claim("normal", not a, not b, cluster) for a, b, cluster in zip(told, true, clusters, strict=True)]
     return {
@@ -128,12 +128,6 @@ def _check(rows: list[Row], source: str) -> None:
                 f"{source}, row {number}: data set {row.get('dataset')!r}; findings can be read only out of "
                 f"{DATASET!r}, whose language is known word for word; leave other rows out"
             )
-
-
-def _cluster(row: Row) -> Hashable:
-    group = row.get("group")
-    # The first element keeps an id from meeting a group of the same name.
-    return ("id", row["id"]) if group is None or group == "" else ("group", str(group))
 
 
 def _without_places(texts: list[frozenset[tuple[str, str]]]) -> list[frozenset[tuple[str, str]]]:

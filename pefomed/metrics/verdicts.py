@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pefomed.metrics.bootstrap import Interval
+from pefomed.metrics.bootstrap import Interval, cluster_of
 from pefomed.metrics.normalise import is_match
 from pefomed.metrics.verdict_files import TOP, Failure, Verdict, Verdicts, check_score, check_task, read_verdicts
-from pefomed.metrics.vqa import _cluster
 from pefomed.predictions import check_rows, read_predictions
 
 __all__ = ["Failure", "Verdict", "Verdicts", "format_verdict_scores", "read_verdicts", "verdict_scores"]
@@ -76,7 +75,7 @@ def verdict_scores(
     matched = task == "vqa" and matched_count_as_right
     accepted = [matched and is_match(row["prediction"], row["answer"], normaliser) for row in rows]
     raters, scores, pairs = _table(rows, found, task, np.array(accepted))
-    clusters = [_cluster(row) for row in rows]
+    clusters = [cluster_of(row) for row in rows]
     head = {"task": task, "raters": raters, **pairs}
     if task == "report":
         return head | _report_scores(scores, clusters, n_resamples, seed)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pefomed.metrics.bootstrap import cluster_bootstrap
+from pefomed.metrics.bootstrap import cluster_bootstrap, cluster_of
 from pefomed.metrics.closed import RULE, closed_verdict
 from pefomed.metrics.normalise import is_match
 from pefomed.metrics.sample_size import small_sample_warning
@@ -216,7 +216,7 @@ def _table(predictions: list[Row], n_resamples: int, seed: int, source: str = "p
                 f"{source}, row {number}: 'answer_type' is {row['answer_type']!r}; it must be open, closed or null"
             )
         types.append(kind or None)
-    return _Table(predictions, types, [_cluster(row) for row in predictions], n_resamples, seed)
+    return _Table(predictions, types, [cluster_of(row) for row in predictions], n_resamples, seed)
 
 
 def _matches(table: _Table, normaliser: str) -> np.ndarray:
@@ -247,12 +247,6 @@ def _closed_accuracy(table: _Table) -> dict[str, Any]:
     value, ci95 = _score(table, values, list(verdicts))
     undecided = list(verdicts.values()).count(None)
     return {"value": value, "n": len(verdicts), "ci95": ci95, "undecided": undecided, "rule": RULE}
-
-
-def _cluster(row: Row) -> Hashable:
-    group = row.get("group")
-    # The first element keeps an id from meeting a group of the same name.
-    return ("id", row["id"]) if group is None or group == "" else ("group", row.get("dataset"), str(group))
 
 
 def _counts(types: list[str | None]) -> dict[str, int]:

@@ -35,7 +35,7 @@ def agreement_table(scores: Mapping) -> pd.DataFrame:
         One line a measure, with columns: among, measure, value with 95 % interval, range over pairs, n (items), left
         out (items that not all rated) and note (why a measure is undefined).
     """
-    groups = {f"{len(scores['raters'])} raters": scores["among_raters"]}
+    groups = {raters_named(scores): scores["among_raters"]}
     repeats = scores.get("judge", {}).get("among_repeats")
     if repeats is not None and repeats["cohen_kappa"].get("pairs"):
         groups[f"repeats of {scores['judge']['name']}"] = repeats
