@@ -108,7 +108,8 @@ def measure_kills(folder: Path, items: int, kills: int) -> dict[str, Any]:
     predictions = write_items(folder / "predictions.jsonl", items)
     with server(0.2) as (url, finish):
         script = str(ROOT / "tests" / "judge" / "judge_and_kill.py")
-        options = ["--kills", str(kills), "--seed", "1", "--most", str(max(1, 2 * items // (3 * kills))), "--concurrency", "32"]
+        most = max(1, 2 * items // (3 * kills))  # leaves work for the last kill
+        options = ["--kills", str(kills), "--seed", "1", "--most", str(most), "--concurrency", "32"]
         command = [sys.executable, script, str(predictions), url, str(folder / "killed.jsonl"), *options]
         start = time.monotonic()
         told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)

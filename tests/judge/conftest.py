@@ -1,7 +1,5 @@
 """What the judge's tests share: predictions, a key that must not be found anywhere, and quick retries."""
 
-from pathlib import Path
-
 import pytest
 
 SECRET = "sk-test-0123456789-never-to-be-seen"
