@@ -108,8 +108,8 @@ def measure_kills(folder: Path, items: int, kills: int) -> dict[str, Any]:
     predictions = write_items(folder / "predictions.jsonl", items)
     with server(0.2) as (url, finish):
         script = str(ROOT / "tests" / "judge" / "judge_and_kill.py")
-        most = max(1, 2 * items // (3 * kills))  # leaves work for the last kill
-        options = ["--kills", str(kills), "--seed", "1", "--most", str(most), "--concurrency", "32"]
+        most = max(1, items // (4 * kills))  # leaves work for the last kill
+        options = ["--kills", str(kills), "--seed", "1", "--most", str(most), "--concurrency", "16"]
         command = [sys.executable, script, str(predictions), url, str(folder / "killed.jsonl"), *options]
         start = time.monotonic()
         told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
@@ -122,13 +122,13 @@ def measure_kills(folder: Path, items: int, kills: int) -> dict[str, Any]:
     return {
         "items": items,
         "kills": told["killed"],
-        "concurrency": 32,
+        "concurrency": 16,
         "latency_s": 0.2,
         "seconds": seconds,
         "judged": sum(row["status"] == "ok" for row in rows),
         "items_by_times_asked": {str(number): times[number] for number in sorted(times)},
         "asked_again": sum((number - 1) * count for number, count in times.items()),
-        "most_under_way_when_killed": told["killed"] * 32,
+        "most_under_way_when_killed": told["killed"] * 16,
         "same_file_as_undisturbed": (folder / "killed.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes(),
     }
 

@@ -62,20 +62,20 @@ def texts(figure):
 def test_the_table_holds_every_measure_of_raters_and_repeats():
     scores = scores_of("report", 5)
     table = agreement_table(scores)
-    assert set(table.index.get_level_values("among")) == {"3 raters", "repeats of offline stand-in"}
-    line = table.loc[("3 raters", "Krippendorff's alpha, ordinal")]
+    assert set(table.index.get_level_values("among")) == {"3 simulated raters", "repeats of offline stand-in"}
+    line = table.loc[("3 simulated raters", "Krippendorff's alpha, ordinal")]
     entry = scores["among_raters"]["krippendorff_ordinal"]
     assert line["value (95 % interval)"] == "{:.2f} ({:.2f} to {:.2f})".format(entry["value"], *entry["ci95"])
     assert line["n"] == 24 and line["note"] == ""
     kappas = scores["among_raters"]["cohen_kappa"]
-    pairs = table.loc[("3 raters", "Cohen's kappa, mean of pairs"), "range over pairs"]
+    pairs = table.loc[("3 simulated raters", "Cohen's kappa, mean of pairs"), "range over pairs"]
     assert pairs == f"{kappas['min']:.2f} to {kappas['max']:.2f}"
 
 
 def test_an_undefined_measure_is_a_dash_with_its_reason():
     ratings = verdicts(np.ones((6, 2)), SIMULATED[:2])
     scores = agreement_scores(ratings, task="vqa", n_resamples=20)
-    line = agreement_table(scores).loc[("2 raters", "Fleiss' kappa")]
+    line = agreement_table(scores).loc[("2 simulated raters", "Fleiss' kappa")]
     assert line["value (95 % interval)"] == "-" and "every rating is the same" in line["note"]
     assert "(undefined)" in texts(measures_figure(scores))
 
