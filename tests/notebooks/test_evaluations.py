@@ -58,7 +58,7 @@ def executed(request, tmp_path_factory):
 
 def test_it_shows_its_figures_and_the_papers_lines(executed):
     name, _, notebook = executed
-    assert pictures(notebook) == {"evaluate_vqa": 1, "judge_vqa": 1, "evaluate_report": 0, "judge_report": 2}[name]
+    assert pictures(notebook) == {"evaluate_vqa": 1, "judge_vqa": 1, "evaluate_report": 1, "judge_report": 2}[name]
     assert "(paper, Table " in visible(notebook)
 
 
