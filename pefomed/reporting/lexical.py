@@ -65,7 +65,7 @@ def lexical_figure(
         if published:
             printed = getattr(ours, of_paper)
             axis.axvline(printed, color="grey", linestyle=":", label="paper, Table 5 (IU-Xray, 7 billion parameters)")
-        axis.set(xlabel=label, ylabel="", xlim=(0, None))
+        axis.set(xlabel=label, ylabel="", xlim=(0, None), ylim=(len(names) - 0.5, -0.5))
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if title:
         figure.suptitle(title)
