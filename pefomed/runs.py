@@ -83,6 +83,9 @@ def train_run(settings: RunSettings, progress: bool = True, workers: int = 0) ->
         wordings=read_wordings(settings.wordings_file),
         blank_images=settings.train_images == "blank",
         max_broken=settings.max_broken if len(splits.train) > LARGE else None,
+        features=settings.features,
+        features_dir=settings.features_dir,
+        features_max_gb=settings.features_max_gb,
         progress=progress,
         workers=workers,
     )

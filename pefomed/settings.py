@@ -8,7 +8,6 @@ Everything that can be refused without loading a model or opening a data set is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,10 +18,12 @@ from pefomed.files import read_json
 from pefomed.plain_yaml import parse_yaml
 from pefomed.procedure import get_procedure
 from pefomed.training.stages import STAGE_TASKS, Stage, get_stage
+from pefomed.typed_values import typed, typed_entries
 
 # Each preset with the recipe that it takes where none is named.
 DEFAULT_RECIPES = {"tiny": "tiny", "paper": "paper"}
 TRAIN_IMAGES = ("real", "blank")
+FEATURES = ("off", "memory", "disk")
 SETTINGS_FILE = "settings.json"
 
 MIXTURE = "mixture"
@@ -49,6 +50,10 @@ class RunSettings:
             listed.
         procedure: "clean" or "released_code".
         train_images: "real", or "blank" for the control that never sees a picture.
+        features: where the frozen tower's output is kept, if the stage's `frozen_features` keeps it: "memory", "disk"
+            for several runs to share, or "off" for nowhere.
+        features_dir: folder of "disk"; "" for `features` beside the run's folder.
+        features_max_gb: most that may be kept, in GB of 10^9 bytes.
         init_from: run or adapter folder to start from; "" for a fresh adapter on the base.
         limit: most rows of each split; 0 for all.
         seed: of LoRA's start, dropout, order and draws.
@@ -71,6 +76,9 @@ class RunSettings:
     max_broken: float = 0.01
     procedure: str = "clean"
     train_images: str = "real"
+    features: str = "memory"
+    features_dir: str = ""
+    features_max_gb: float = 32.0
     init_from: str = ""
     limit: int = 0
     seed: int = 0
@@ -100,10 +108,28 @@ class RunSettings:
         self._check_data()
         changes = typed_entries("stage_changes", self.stage_changes, STAGE_VALUES)
         object.__setattr__(self, "stage_changes", changes)
-        self.make_stage()
-        get_procedure(self.procedure)
+        self._check_features()
         for name in self.parts:
             self.task_of(name)
+
+    def _check_features(self) -> None:
+        """Refuses features on disk of a run that keeps none; "memory" is merely not used then."""
+        stage, procedure = self.make_stage(), get_procedure(self.procedure)
+        _one_of("features", self.features, FEATURES)
+        if not self.features_max_gb > 0:
+            raise ValueError(f"parameter features_max_gb must be above 0, not {self.features_max_gb}")
+        if self.features != "disk":
+            return
+        if procedure.augment_training_images:
+            raise ValueError(
+                f"parameter features: procedure {self.procedure!r} crops pictures at random, so that no features can "
+                "be kept; choose off"
+            )
+        if not stage.frozen_features:
+            raise ValueError(
+                f"parameter features: recipe {stage.recipe!r} keeps no features; set stage_changes.frozen_features to "
+                "true, or choose off"
+            )
 
     def _check_data(self) -> None:
         """Refuses data sets that cannot be read, or options that they do not have."""
@@ -165,35 +191,6 @@ class RunSettings:
 SETTINGS_TYPES: dict[str, type] = {
     entry.name: {"str": str, "int": int, "float": float}.get(str(entry.type), dict) for entry in fields(RunSettings)
 }
-
-
-def typed(name: str, value: Any, wanted: type) -> Any:
-    """The value, if it is of the wanted type; an int given for a float is converted.
-
-    Raises:
-        ValueError: it is of another type, or not a finite number.
-    """
-    if wanted is float and type(value) is int:
-        value = float(value)
-    # The exact type, because True is an int to isinstance.
-    if type(value) is not wanted and not (wanted is dict and isinstance(value, Mapping)):
-        kind = "a table of names and values" if wanted is dict else wanted.__name__
-        raise ValueError(f"parameter {name} must be {kind}, not {value!r:.60}")
-    if wanted is float and not math.isfinite(value):
-        raise ValueError(f"parameter {name} must be a finite float, not {value!r}")
-    return dict(value) if wanted is dict else value
-
-
-def typed_entries(name: str, table: Mapping[str, Any], known: Mapping[str, type]) -> dict[str, Any]:
-    """The entries of a parameter that is a table, each checked.
-
-    Raises:
-        ValueError: an entry is unknown or of another type.
-    """
-    for key in table:
-        if key not in known:
-            raise ValueError(f"parameter {name} has no entry {key!r}; choose from {', '.join(sorted(known))}")
-    return {key: typed(f"{name}.{key}", value, known[key]) for key, value in table.items()}
 
 
 def settings_from(values: Any, source: str | Path) -> RunSettings:

@@ -2,7 +2,6 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from pefomed.images import open_image, random_resized_crop_flip
 from pefomed.model.processing import IGNORE_LABEL, EncodedPrompt, PefomedProcessor
 from pefomed.procedure import CLEAN, Procedure
 from pefomed.training.broken import BrokenPictures
+from pefomed.training.features import FeatureStore, refuse_random_crops
 
 PICTURES = ("real", "blank", "shuffled")
 PUBLISHED_PAD = "$$"  # an ordinary piece of LLaMA-2's vocabulary that the published code pads with
@@ -71,32 +71,6 @@ class PixelStore:
         return self.to_pixels(Image.new("RGB", (size["width"], size["height"])))
 
 
-@dataclass
-class FeatureStore:
-    """What the frozen tower makes of each picture, kept in memory: it never changes, so once is enough.
-
-    Every picture is encoded alone, so that its features do not depend on the company it was first met in and a resumed
-    run finds the same bits.
-
-    Attributes:
-        encode: `PefomedModel.encode_images` of the base.
-        device: where the base lies; what is kept lies in the machine's memory.
-        kept: features [image_tokens, 4 d] by the pixels' hash.
-    """
-
-    encode: Callable[[torch.Tensor], torch.Tensor]
-    device: torch.device = torch.device("cpu")
-    kept: dict[bytes, torch.Tensor] = field(default_factory=dict)
-
-    @torch.no_grad()
-    def features(self, pixels: np.ndarray) -> torch.Tensor:
-        """[image_tokens, 4 d] of pixels [3, size, size]."""
-        key = hashlib.sha256(pixels.data).digest()
-        if key not in self.kept:
-            self.kept[key] = self.encode(torch.from_numpy(pixels).unsqueeze(0).to(self.device))[0].cpu()
-        return self.kept[key]
-
-
 def sample_rng(seed: int, visit: int, row_id: str) -> np.random.Generator:
     """Random numbers of one sample at one visit: independent of batches, workers, processes and of resuming."""
     return np.random.default_rng([seed, visit, zlib.crc32(row_id.encode())])
@@ -131,26 +105,23 @@ class TrainingCollator:
     broken: BrokenPictures | None = None
 
     def __post_init__(self):
-        if self.features is not None and self.procedure.augment_training_images:
-            raise ValueError(
-                f"procedure {self.procedure.name!r} crops pictures at random, so that no features can be "
-                "kept; choose frozen_features=False"
-            )
+        if self.features is not None:
+            refuse_random_crops(self.procedure)
         if self.store is None:
             self.store = PixelStore(self.processor, self.procedure)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        encoded, pixels = [], []
+        encoded, seen = [], []
         for row in rows:
             rng = sample_rng(self.seed, self.epoch, row["id"])
             row_encoded = encode_row(self.processor, row, self.procedure, self.max_text_tokens, rng, self.wordings)
             try:
-                pixels.append(self._pixels(row, rng))
+                seen.append(self.picture(row, rng))
             except (ValueError, OSError) as error:
                 if self.broken is None:
                     raise
                 self.broken.add(row["id"], error)
-                pixels.append(self.store.blank())
+                seen.append(self.blank())
                 row_encoded = replace(row_encoded, labels=[IGNORE_LABEL] * len(row_encoded.labels))
             encoded.append(row_encoded)
         pad = self.processor.tokenizer.pad_token_id
@@ -159,17 +130,26 @@ class TrainingCollator:
             "attention_mask": right_padded([[1] * len(e.input_ids) for e in encoded], 0),
             "labels": right_padded([e.labels for e in encoded], IGNORE_LABEL),
         }
-        if self.features is not None:
-            return {**batch, "vision_features": torch.stack([self.features.features(seen) for seen in pixels])}
-        return {**batch, "pixel_values": torch.from_numpy(np.stack(pixels))}
+        return {**batch, self.seen_as: torch.stack(seen)}
 
-    def _pixels(self, row: dict, rng: np.random.Generator) -> np.ndarray:
-        """float32 [3, size, size] of what the model is to see of a row."""
+    @property
+    def seen_as(self) -> str:
+        """The model's argument that pictures are given by."""
+        return "pixel_values" if self.features is None else "vision_features"
+
+    def picture(self, row: dict, rng: np.random.Generator) -> torch.Tensor:
+        """What the model is to see of a row: pixels [3, size, size], or kept features [image_tokens, 4 d]."""
         if self.blank_images:
-            return self.store.blank()
+            return self.blank()
+        if self.features is not None:
+            return self.features.features(row["image"], row["id"])
         if self.procedure.augment_training_images:
-            return self.store.augmented(row["image"], row["id"], rng)
-        return self.store.pixels(row["image"], row["id"])
+            return torch.from_numpy(self.store.augmented(row["image"], row["id"], rng))
+        return torch.from_numpy(self.store.pixels(row["image"], row["id"]))
+
+    def blank(self) -> torch.Tensor:
+        """Pixels or kept features of a black picture."""
+        return torch.from_numpy(self.store.blank()) if self.features is None else self.features.blank()
 
 
 def encode_row(

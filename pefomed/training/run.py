@@ -41,9 +41,11 @@ from pefomed.model.processing import PefomedProcessor
 from pefomed.procedure import Procedure
 from pefomed.training.broken import FILE as BROKEN_FILE
 from pefomed.training.broken import BoundBroken, BrokenPictures
-from pefomed.training.collator import FeatureStore, TrainingCollator
+from pefomed.training.collator import TrainingCollator
+from pefomed.training.features import filled_store
 from pefomed.training.sampling import Source
 from pefomed.training.stages import Stage
+from pefomed.training.tower import ParkTower
 from pefomed.training.trainer import PefomedTrainer, ProgressLine, sft_config
 from pefomed.training.validation import ValidateAndKeepBest, best_validation, validation_history
 
@@ -96,6 +98,9 @@ def train_stage(
     wordings: Sequence[str] = (),
     blank_images: bool = False,
     max_broken: float | None = None,
+    features: str = "memory",
+    features_dir: str | Path = "",
+    features_max_gb: float = 32.0,
     progress: bool = True,
     workers: int = 0,
 ) -> TrainResult:
@@ -119,6 +124,7 @@ def train_stage(
         wordings: instructions for captions and reports in place of the built-in ones.
         blank_images: train without looking, for the control.
         max_broken: share of the training rows whose pictures may turn out unreadable; None makes one an error.
+        features, features_dir, features_max_gb: as in `RunSettings`.
         progress: whether to show a bar.
         workers: processes that decode pictures.
 
@@ -131,6 +137,8 @@ def train_stage(
     run_dir = Path(run_dir)
     process = PartialState(cpu=not torch.cuda.is_available())
     sources = tuple(sources) or (Source("data", len(train)),)
+    if features == "off":
+        stage = replace(stage, frozen_features=False)
     if sum(source.rows for source in sources) != len(train):
         raise ValueError(f"the sources have {sum(source.rows for source in sources)} rows, the data {len(train)}")
     fingerprint = base_fingerprint(model)
@@ -166,11 +174,14 @@ def train_stage(
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)
         collator = replace(collator, wordings=tuple(wordings), broken=None if max_broken is None else broken)
-        if stage.frozen_features and not procedure.augment_training_images and not sharded:
-            collator = replace(
-                collator, features=FeatureStore(adapted.get_base_model().model.encode_images, adapted.device)
-            )
         began = time.monotonic()
+        if stage.frozen_features and not procedure.augment_training_images and not sharded:
+            place = Path(features_dir or run_dir.parent / "features") if features == "disk" else None
+            # Captions and reports are validated by the collator, too; questions by answering them from pixels.
+            data = [train] if validation is None or stage.name == "stage2_vqa" else [train, validation]
+            said = progress and process.is_main_process
+            kept = filled_store(adapted.get_base_model().model, collator, data, place, features_max_gb, said)
+            collator = replace(collator, features=kept)
         _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, sources, progress, workers)
         seconds = time.monotonic() - began
         weights = whole_weights(adapted)
@@ -233,14 +244,15 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
     callbacks: list[TrainerCallback] = [MarkComplete()]
     callbacks += [ProgressLine()] if progress and PartialState().is_main_process else []
     callbacks += [BoundBroken(collator.broken)] if collator.broken else []
+    every = stage.steps_per_epoch or config.max_steps // stage.epochs
+    if collator.features is not None and not use_cpu:
+        callbacks.append(ParkTower(adapted.get_base_model().model.vision_tower, every))
     if validation is not None:
         answer = {"processor": processor, "procedure": collator.procedure, "store": collator.store, "batch_size": 64}
         answer |= {"wordings": collator.wordings}
         answer |= {"pictures": "blank" if collator.blank_images else "real", "max_new_tokens": stage.max_text_tokens}
-        every = stage.steps_per_epoch or config.max_steps // stage.epochs
-        by_answering = stage.name == "stage2_vqa"
-        folder, rows = run_dir / "validation", list(validation)
-        callbacks.append(ValidateAndKeepBest(folder, rows, answer, collator, every, by_answering))
+        folder, by_answering = run_dir / "validation", stage.name == "stage2_vqa"
+        callbacks.append(ValidateAndKeepBest(folder, list(validation), answer, collator, every, by_answering))
     trainer = PefomedTrainer(
         model=adapted,
         args=config,

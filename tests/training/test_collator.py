@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pefomed.procedure import CLEAN, RELEASED_CODE
-from pefomed.training.collator import FeatureStore, PixelStore, TrainingCollator, encode_row, sample_rng
+from pefomed.training.collator import PixelStore, TrainingCollator, encode_row, sample_rng
+from pefomed.training.features import FeatureStore
 
 
 def test_a_batch_is_what_its_rows_are_alone(small, phantoms):
@@ -77,18 +78,18 @@ def test_the_released_code_draws_between_two_vqa_prompts(small, phantoms):
 def test_kept_features_are_what_the_tower_makes_of_the_pixels(small, phantoms):
     model, processor = small
     rows = list(phantoms["train"].select(range(8)))
-    store = FeatureStore(model.model.encode_images)
+    store = FeatureStore(model.model, PixelStore(processor))
     features = TrainingCollator(processor, features=store)(rows)["vision_features"]
     pixels = TrainingCollator(processor)(rows)["pixel_values"]
     torch.testing.assert_close(features, model.model.encode_images(pixels).detach(), rtol=1e-5, atol=1e-5)
-    assert len(store.kept) == len({row["group"] for row in rows}), "one encoding a picture"
+    assert len(store) == len({row["group"] for row in rows}), "one encoding a picture"
     assert not features.requires_grad
 
 
 def test_features_of_random_crops_cannot_be_kept(small):
     model, processor = small
     with pytest.raises(ValueError, match="crops pictures at random"):
-        TrainingCollator(processor, RELEASED_CODE, features=FeatureStore(model.model.encode_images))
+        TrainingCollator(processor, RELEASED_CODE, features=FeatureStore(model.model, PixelStore(processor)))
 
 
 def test_an_uncased_base_reads_and_learns_small_letters(small, phantoms):
