@@ -1,9 +1,13 @@
-"""Answers to every row of a data set, in batches, resumable, as predictions.jsonl."""
+"""Answers to every row of a data set, in batches, resumable, as predictions.jsonl.
+
+Where a picture is asked several things, its part of the prompt is run once for all of them: see
+`pefomed.inference.prefix`.
+"""
 
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +16,11 @@ import torch
 from tqdm import tqdm
 
 from pefomed.data.prompts import instruction, render_prompt
+from pefomed.inference.prefix import generate_answers, picture_batches
+from pefomed.model.adapters import is_sharded
 from pefomed.predictions import KEYS, PredictionWriter
 from pefomed.procedure import CLEAN, Procedure
-from pefomed.training.collator import PICTURES, PixelStore, left_padded, sample_rng
+from pefomed.training.collator import PICTURES, PixelStore, sample_rng
 
 
 def prompts_of(
@@ -67,6 +73,16 @@ def batch_pixels(rows: list[dict], batch: list[int], pictures: str, others, stor
     return torch.from_numpy(np.stack([store.pixels(row["image"], row["id"]) for row in shown]))
 
 
+def shown_pictures(rows: list[dict], pictures: str, others, procedure: Procedure) -> list[Hashable]:
+    """What each row shows, as keys: equal keys, equal pixels."""
+    if pictures == "blank":
+        return ["blank"] * len(rows)
+    if procedure.augment_test_images:  # every row has a crop of its own
+        return list(range(len(rows)))
+    shown = [rows[other] for other in others] if pictures == "shuffled" else rows
+    return [row["image"]["bytes"] or row["image"]["path"] for row in shown]
+
+
 @torch.inference_mode()
 def generate_batches(
     model,
@@ -81,12 +97,13 @@ def generate_batches(
     pictures: str = "real",
     seed: int = 0,
     wordings: Sequence[str] = (),
+    shared_prefix: bool = True,
     done: Iterable[str] = (),
 ) -> Iterator[list[tuple[int, str, str, bool]]]:
     """Yields batches of (row number, instruction, answer, whether the model ended it itself).
 
-    Batches hold prompts of like length and are a function of the rows alone, so that a run which resumes behind some
-    of them answers the rest in the same company, and so with the same tokens.
+    Batches hold whole pictures and prompts of like length, and are a function of the rows alone, so that a run which
+    resumes behind some of them answers the rest in the same company, and so with the same tokens.
 
     Args:
         model: base or adapted model.
@@ -100,6 +117,8 @@ def generate_batches(
         pictures: "real", or the controls "blank" and "shuffled".
         seed: of drawn wordings, crops, and the shuffled control.
         wordings: instructions for captions and reports in place of the built-in ones.
+        shared_prefix: run what the prompts of a picture have in common once; the answers are the same without. Never
+            done for a sharded model, whose processes must form equally many batches.
         done: ids whose whole batch may be skipped.
 
     Raises:
@@ -110,32 +129,27 @@ def generate_batches(
     store = store or PixelStore(processor, procedure)
     asked = prompts_of(rows, processor, procedure, seed, wordings)
     others = stand_ins(rows, seed) if pictures == "shuffled" else None
-    order = sorted(range(len(rows)), key=lambda i: (len(asked[i][1]), i))
+    lengths = [len(ids) for _, ids in asked]
+    sharing = shared_prefix and not is_sharded(model)
+    keys = shown_pictures(rows, pictures, others, procedure) if sharing else range(len(rows))
     ignore_arguments = procedure.ignore_generation_arguments
-    beams = 1 if ignore_arguments else num_beams
-    new_tokens = procedure.max_new_tokens if ignore_arguments or not max_new_tokens else max_new_tokens
     tokenizer, done = processor.tokenizer, set(done)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        if all(rows[i]["id"] in done for i in batch):
+    settings = {
+        "num_beams": 1 if ignore_arguments else num_beams,
+        "max_new_tokens": procedure.max_new_tokens if ignore_arguments or not max_new_tokens else max_new_tokens,
+        "pad": tokenizer.pad_token_id,
+        "end": tokenizer.eos_token_id,
+    }
+    for batch in picture_batches(keys, lengths, batch_size):
+        numbers = [i for same in batch for i in same]
+        if all(rows[i]["id"] in done for i in numbers):
             continue
-        ids = left_padded([asked[i][1] for i in batch], tokenizer.pad_token_id).to(model.device)
-        mask = left_padded([[1] * len(asked[i][1]) for i in batch], 0).to(model.device)
-        pixels = batch_pixels(rows, batch, pictures, others, store, seed).to(model.device)
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            pixel_values=pixels,
-            do_sample=False,
-            num_beams=beams,
-            max_new_tokens=new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        new = out[:, ids.shape[1] :]
+        pixels = batch_pixels(rows, [same[0] for same in batch], pictures, others, store, seed).to(model.device)
+        prompts = [[asked[i][1] for i in same] for same in batch]
+        new = generate_answers(model, prompts, pixels, **settings)
         ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
         answers = [processor.decode_answer(row) for row in new]
-        yield [(i, asked[i][0], answer, end) for i, answer, end in zip(batch, answers, ended, strict=True)]
+        yield [(i, asked[i][0], answer, end) for i, answer, end in zip(numbers, answers, ended, strict=True)]
 
 
 def answer_rows(model, rows: list[dict], **arguments) -> list[str]:
