@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 from transformers.utils import can_return_tuple
 
 from pefomed.model.configuration import PefomedConfig
+from pefomed.model.segments import refuse_restarting_positions, segment_mask
 
 
 @dataclass
@@ -143,27 +143,6 @@ class PefomedModel(PefomedPreTrainedModel):
             )
         return embeds.masked_scatter(image_places.unsqueeze(-1), features.to(embeds.dtype))
 
-    def _segment_mask(self, embeds, attention_mask, past_key_values, segment_ids) -> torch.Tensor:
-        """Causal mask in which a segment sees the prefix (segment 0) and itself, and never another segment."""
-        implementation = self.config.text_config._attn_implementation
-        if "flash" in implementation:
-            raise ValueError(
-                f"segment_ids need a mask, which attn_implementation={implementation!r} ignores; use 'sdpa' or 'eager'"
-            )
-
-        def same_segment_or_prefix(batch, head, query, key):
-            key_segment = segment_ids[batch, key]
-            return (key_segment == 0) | (key_segment == segment_ids[batch, query])
-
-        return create_causal_mask(
-            config=self.config.text_config,
-            inputs_embeds=embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=None,
-            and_mask_function=same_segment_or_prefix,
-        )
-
     @can_return_tuple
     def forward(
         self,
@@ -184,11 +163,12 @@ class PefomedModel(PefomedPreTrainedModel):
             input_ids: [batch, length]; `image_token_index` where image features go.
             pixel_values: [images, 3, H, W], images in the order of their positions in the batch.
             attention_mask: [batch, length], 1 for real tokens.
-            position_ids: [batch, length]; restart at the prefix length in every segment where `segment_ids` is given.
+            position_ids: [batch, length]; with `segment_ids` they start again at the prefix length in every segment.
             past_key_values: cache of earlier positions.
             inputs_embeds: [batch, length, hidden] instead of `input_ids`.
             vision_features: [images, image_tokens, 4 d], the frozen tower's grouped output, instead of pixels.
-            segment_ids: [batch, length]: 0 prefix, 1..n segments that see the prefix and themselves, -1 padding.
+            segment_ids: [batch, length]: 0 prefix, 1..n segments that see the prefix and themselves, -1 padding. The
+                ids of further images in the same row begin at multiples of `SEGMENTS_PER_IMAGE`.
             mm_encoder_outputs: {"image": output of `get_image_features`}, as `generate` passes it.
 
         Raises:
@@ -213,7 +193,11 @@ class PefomedModel(PefomedPreTrainedModel):
         if segment_ids is not None:
             if position_ids is None:
                 raise ValueError("segment_ids need position_ids that restart after the prefix")
-            attention_mask = self._segment_mask(inputs_embeds, attention_mask, past_key_values, segment_ids)
+            attention_mask = segment_mask(
+                self.config.text_config, inputs_embeds, attention_mask, past_key_values, segment_ids
+            )
+        else:
+            refuse_restarting_positions(position_ids, attention_mask)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -268,8 +252,16 @@ class PefomedForConditionalGeneration(PefomedPreTrainedModel, GenerationMixin):
 
         Args:
             labels: [batch, length], not shifted; -100 where nothing is learnt.
-            logits_to_keep: 0 for all positions, n for the last n, or an index tensor.
+            logits_to_keep: 0 for all positions, n for the last n, an index tensor, or a bool tensor [batch, length]
+                for logits [kept positions, vocabulary] of these alone, row by row.
+
+        Raises:
+            ValueError: as `PefomedModel.forward`; or if `labels` come with a bool `logits_to_keep`.
         """
+        by_place = isinstance(logits_to_keep, torch.Tensor) and logits_to_keep.dtype == torch.bool
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        if by_place and labels is not None:
+            raise ValueError("give labels or a bool logits_to_keep, not both: the loss of chosen positions is yours")
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -282,8 +274,7 @@ class PefomedForConditionalGeneration(PefomedPreTrainedModel, GenerationMixin):
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
         )
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
+        logits = self.lm_head(outputs.last_hidden_state[keep if by_place else (slice(None), keep)])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
