@@ -21,6 +21,7 @@ from pefomed.model.adapters import is_sharded
 from pefomed.predictions import KEYS, PredictionWriter
 from pefomed.procedure import CLEAN, Procedure
 from pefomed.training.collator import PICTURES, PixelStore, sample_rng
+from pefomed.training.features import FeatureStore
 
 
 def prompts_of(
@@ -62,11 +63,20 @@ def stand_ins(rows: list[dict], seed: int) -> list[int]:
     return [first_of_group[swapped[row["group"]]] for row in rows]
 
 
-def batch_pixels(rows: list[dict], batch: list[int], pictures: str, others, store: PixelStore, seed: int):
-    """float32 [batch, 3, size, size] of the rows of a batch, or of what stands in for their pictures."""
+def batch_pixels(
+    rows: list[dict], batch: list[int], pictures: str, others, store: PixelStore, seed: int, features=None
+) -> torch.Tensor:
+    """Pixels float32 [batch, 3, size, size] of the rows of a batch, or of what stands in for their pictures.
+
+    With a store of features, these: [batch, image_tokens, 4 d].
+    """
+    if features is not None and pictures == "blank":
+        return torch.stack([features.blank()] * len(batch))
     if pictures == "blank":
         return torch.from_numpy(np.stack([store.blank()] * len(batch)))
     shown = [rows[others[i]] if pictures == "shuffled" else rows[i] for i in batch]
+    if features is not None:
+        return torch.stack([features.features(row["image"], row["id"]) for row in shown])
     if store.procedure.augment_test_images:
         crops = [store.augmented(row["image"], row["id"], sample_rng(seed, 1, row["id"])) for row in shown]
         return torch.from_numpy(np.stack(crops))
@@ -98,6 +108,7 @@ def generate_batches(
     seed: int = 0,
     wordings: Sequence[str] = (),
     shared_prefix: bool = True,
+    features: FeatureStore | None = None,
     done: Iterable[str] = (),
 ) -> Iterator[list[tuple[int, str, str, bool]]]:
     """Yields batches of (row number, instruction, answer, whether the model ended it itself).
@@ -119,6 +130,7 @@ def generate_batches(
         wordings: instructions for captions and reports in place of the built-in ones.
         shared_prefix: run what the prompts of a picture have in common once; the answers are the same without. Never
             done for a sharded model, whose processes must form equally many batches.
+        features: what the frozen tower makes of the pictures, kept, so that it is not asked again.
         done: ids whose whole batch may be skipped.
 
     Raises:
@@ -144,9 +156,9 @@ def generate_batches(
         numbers = [i for same in batch for i in same]
         if all(rows[i]["id"] in done for i in numbers):
             continue
-        pixels = batch_pixels(rows, [same[0] for same in batch], pictures, others, store, seed).to(model.device)
+        seen = batch_pixels(rows, [same[0] for same in batch], pictures, others, store, seed, features)
         prompts = [[asked[i][1] for i in same] for same in batch]
-        new = generate_answers(model, prompts, pixels, **settings)
+        new = generate_answers(model, prompts, seen.to(model.device), **settings)
         ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
         answers = [processor.decode_answer(row) for row in new]
         yield [(i, asked[i][0], answer, end) for i, answer, end in zip(numbers, answers, ended, strict=True)]

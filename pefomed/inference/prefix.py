@@ -139,14 +139,15 @@ def _kept(out: ModelOutput, rows: torch.Tensor) -> Cache:
 
 
 def generate_answers(
-    model, prompts: Sequence[Sequence[list[int]]], pixels: torch.Tensor, *, pad: int, num_beams: int = 1, **settings
+    model, prompts: Sequence[Sequence[list[int]]], seen: torch.Tensor, *, pad: int, num_beams: int = 1, **settings
 ) -> torch.Tensor:
     """New tokens for all prompts of some pictures; a prefix that several prompts of a picture share is run once.
 
     Args:
         model: base or adapted model.
         prompts: for each picture the ids of its prompts.
-        pixels: [pictures, 3, size, size] on the model's device.
+        seen: pixels [pictures, 3, size, size], or the frozen tower's features [pictures, image_tokens, 4 d], on the
+            model's device.
         pad: padding id.
         num_beams: 1 for greedy.
         settings: `end` and `max_new_tokens`, as in `generate_tokens`.
@@ -155,12 +156,13 @@ def generate_answers(
         [prompts of all pictures, longest answer], picture after picture.
     """
     settings |= {"pad": pad, "num_beams": num_beams}
+    shown = {"pixel_values" if seen.dim() == 4 else "vision_features": seen}
     if all(len(asked) == 1 for asked in prompts):
         ids, mask = _padded([asked[0] for asked in prompts], pad, model.device)
-        return generate_tokens(model, ids, mask, pixel_values=pixels, **settings)
+        return generate_tokens(model, ids, mask, **shown, **settings)
     lengths = [prefix_length(asked) for asked in prompts]
     heads = [asked[0][:length] for asked, length in zip(prompts, lengths, strict=True)]
-    head_ids, head_mask, cache = _run_heads(model, heads, pixels, pad)
+    head_ids, head_mask, cache = _run_heads(model, heads, shown, pad)
     tails = [prompt[length:] for asked, length in zip(prompts, lengths, strict=True) for prompt in asked]
     tail_ids, tail_mask = _padded(tails, pad, model.device)
     picture = torch.tensor([i for i, asked in enumerate(prompts) for _ in asked], device=model.device)
@@ -177,7 +179,7 @@ def generate_answers(
 
 
 def _run_heads(
-    model, heads: list[list[int]], pixels: torch.Tensor, pad: int
+    model, heads: list[list[int]], shown: dict[str, torch.Tensor], pad: int
 ) -> tuple[torch.Tensor, torch.Tensor, Cache]:
     """Ids and mask [pictures, longest prefix] of the prefixes, padded on the left, and the cache they leave."""
     network = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -187,9 +189,9 @@ def _run_heads(
         input_ids=ids,
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-        pixel_values=pixels,
         past_key_values=cache,
         use_cache=True,
+        **shown,
     )
     return ids, mask, cache
 

@@ -50,6 +50,12 @@ def segment_mask(
     segments = segment_ids.masked_fill(attention_mask == 0, -1)
     images = segments.div(SEGMENTS_PER_IMAGE, rounding_mode="floor")
     in_prefix = segments == images * SEGMENTS_PER_IMAGE
+    if implementation == "sdpa" and past_key_values is None:
+        # The same mask by broadcasting: transformers asks the function below for every pair of positions, which takes
+        # longer than the attention of a small network.
+        seen = in_prefix.unsqueeze(1) & (images.unsqueeze(1) == images.unsqueeze(2))
+        seen |= segments.unsqueeze(1) == segments.unsqueeze(2)
+        return seen.tril().unsqueeze(1)
 
     def own_prefix_or_segment(batch, head, query, key):
         same_segment = segments[batch, key] == segments[batch, query]

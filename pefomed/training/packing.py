@@ -27,14 +27,15 @@ class PictureSampler(StreamSampler):
     """`StreamSampler` in which a picture's questions follow each other, so that a batch holds few pictures.
 
     A pass through a source still has every row once. Where a single source is trained on, pieces are put in such an
-    order that as few as possible are cut by the end of a batch.
+    order that as few as possible are cut by the end of a step.
 
     Args:
         sources: the data sets, in the order in which their rows lie in the training set.
         seed: of the draws and shuffles.
         samples_per_epoch: length of an epoch; a whole number of optimiser steps.
         keys: of every row's picture, for example by `picture_key`.
-        batch_size: samples of a micro-batch.
+        samples_per_step: of an optimiser step, which so has the same samples however it is shared out among processes
+            and micro-batches; these cut a few pictures more.
         together: most questions of a picture that follow each other; the rest come elsewhere in the same pass. 0 for
             all of them.
     """
@@ -45,17 +46,17 @@ class PictureSampler(StreamSampler):
         seed: int,
         samples_per_epoch: int,
         keys: Sequence[str],
-        batch_size: int,
+        samples_per_step: int,
         together: int = 0,
     ) -> None:
         super().__init__(sources, seed, samples_per_epoch)
         if len(keys) != self.starts[-1]:
             raise ValueError(f"there are {len(keys):,} picture keys for {self.starts[-1]:,} rows; give one a row")
-        if batch_size < 1 or together < 0:
+        if samples_per_step < 1 or together < 0:
             raise ValueError(
-                f"batch_size must be at least 1 and together 0 or more, found {batch_size} and {together}"
+                f"samples_per_step must be at least 1 and together 0 or more, found {samples_per_step} and {together}"
             )
-        self.batch_size, self.together = batch_size, together
+        self.samples_per_step, self.together = samples_per_step, together
         self.pictures = [
             _rows_by_key(keys[start : start + source.rows])
             for start, source in zip(self.starts[:-1], self.sources, strict=True)
@@ -72,8 +73,8 @@ class PictureSampler(StreamSampler):
         pieces = [pieces[place] for place in rng.permutation(len(pieces))]
         if len(self.sources) > 1:  # batches are mixed of several sources, at places that only the draws know
             return np.concatenate(pieces)
-        begun = visit * self.sources[source].rows % self.batch_size
-        return np.concatenate(fill_batches(pieces, self.batch_size, begun))
+        begun = visit * self.sources[source].rows % self.samples_per_step
+        return np.concatenate(fill_batches(pieces, self.samples_per_step, begun))
 
 
 def _rows_by_key(keys: Sequence[str]) -> list[np.ndarray]:

@@ -43,6 +43,7 @@ from pefomed.training.broken import FILE as BROKEN_FILE
 from pefomed.training.broken import BoundBroken, BrokenPictures
 from pefomed.training.collator import TrainingCollator
 from pefomed.training.features import filled_store
+from pefomed.training.prefix import PrefixCollator
 from pefomed.training.sampling import Source
 from pefomed.training.stages import Stage
 from pefomed.training.tower import ParkTower
@@ -173,12 +174,14 @@ def train_stage(
     broken = BrokenPictures(run_dir / BROKEN_FILE, len(train), max_broken or 0.0)
     if not (run_dir / "adapter" / ORIGIN_FILE).is_file():
         collator = TrainingCollator(processor, procedure, seed, stage.max_text_tokens, blank_images)
+        if stage.shared_prefix:
+            width = model.config.text_config.hidden_size
+            collator = PrefixCollator(**vars(collator), token_budget=stage.token_budget, hidden_size=width)
         collator = replace(collator, wordings=tuple(wordings), broken=None if max_broken is None else broken)
         began = time.monotonic()
         if stage.frozen_features and not procedure.augment_training_images and not sharded:
             place = Path(features_dir or run_dir.parent / "features") if features == "disk" else None
-            # Captions and reports are validated by the collator, too; questions by answering them from pixels.
-            data = [train] if validation is None or stage.name == "stage2_vqa" else [train, validation]
+            data = [train] if validation is None else [train, validation]
             said = progress and process.is_main_process
             kept = filled_store(adapted.get_base_model().model, collator, data, place, features_max_gb, said)
             collator = replace(collator, features=kept)
@@ -246,10 +249,10 @@ def _fit(adapted, processor, stage, train, validation, run_dir, seed, collator, 
     callbacks += [BoundBroken(collator.broken)] if collator.broken else []
     every = stage.steps_per_epoch or config.max_steps // stage.epochs
     if collator.features is not None and not use_cpu:
-        callbacks.append(ParkTower(adapted.get_base_model().model.vision_tower, every))
+        callbacks.append(ParkTower(adapted.get_base_model().model.vision_tower))
     if validation is not None:
         answer = {"processor": processor, "procedure": collator.procedure, "store": collator.store, "batch_size": 64}
-        answer |= {"wordings": collator.wordings}
+        answer |= {"wordings": collator.wordings, "features": collator.features}
         answer |= {"pictures": "blank" if collator.blank_images else "real", "max_new_tokens": stage.max_text_tokens}
         folder, by_answering = run_dir / "validation", stage.name == "stage2_vqa"
         callbacks.append(ValidateAndKeepBest(folder, list(validation), answer, collator, every, by_answering))

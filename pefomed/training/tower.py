@@ -38,26 +38,18 @@ def tower_on(model: PefomedModel, device: torch.device) -> Iterator[None]:
 
 
 class ParkTower(TrainerCallback):
-    """Keeps the tower out of the GPU's memory while steps are taken from kept features.
-
-    It comes back for validation, which answers from pixels, and for good when the training ends. To be put before the
-    callback that validates.
+    """Keeps the tower out of the GPU's memory while everything is learnt and validated from kept features.
 
     Args:
         tower: the frozen tower.
-        every_steps: optimiser steps between validations.
     """
 
-    def __init__(self, tower: torch.nn.Module, every_steps: int):
-        self.tower, self.every_steps = tower, every_steps
+    def __init__(self, tower: torch.nn.Module):
+        self.tower = tower
 
     def on_step_begin(self, args, state, control, **kwargs):
         if self.tower.device.type != "cpu":
             self.tower.to("cpu")
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % self.every_steps == 0 or state.global_step == state.max_steps:
-            self.tower.to(args.device)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.tower.to(args.device)

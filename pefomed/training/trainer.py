@@ -11,7 +11,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from pefomed.model.processing import IGNORE_LABEL
+from pefomed.training.packing import PictureSampler, picture_key
+from pefomed.training.prefix import count_answers, learnt_loss
 from pefomed.training.sampling import Source, StreamSampler
 from pefomed.training.stages import Stage, learning_rate_at
 
@@ -30,9 +31,12 @@ class PefomedTrainer(SFTTrainer):
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             self._set_up_fsdp()
         sources = tuple(sources) or (Source("data", len(self.train_dataset)),)
-        # An epoch is a whole number of steps of all processes together.
-        per_epoch = self.args.max_steps // stage.epochs * samples_per_step(stage, self.args.world_size)
+        a_step = samples_per_step(stage, self.args.world_size)
+        per_epoch = self.args.max_steps // stage.epochs * a_step  # a whole number of steps of all processes together
         self.stream = StreamSampler(sources, self.args.seed, per_epoch)
+        if stage.shared_prefix:
+            keys = [picture_key(image) for image in self.train_dataset["image"]]
+            self.stream = PictureSampler(sources, self.args.seed, per_epoch, keys, a_step, stage.questions_together)
         self.add_callback(TellTheEpoch(self.stream, self.data_collator))
 
     def _set_up_fsdp(self) -> None:
@@ -76,18 +80,14 @@ class PefomedTrainer(SFTTrainer):
         if self.stage.loss != "answer_mean":
             tokens = super()._get_num_items_in_batch(batch_samples, device)
             return tokens if tokens is None else tokens.clamp(min=1)  # a step whose pictures are all broken has none
-        answers = sum(int((batch["labels"] != IGNORE_LABEL).any(dim=1).sum()) for batch in batch_samples)
-        count = torch.tensor(answers, device=device)
-        return self.accelerator.gather(count).sum() if self.args.average_tokens_across_devices else count
+        answers = torch.tensor(sum(map(count_answers, batch_samples)), device=device)
+        return self.accelerator.gather(answers).sum() if self.args.average_tokens_across_devices else answers
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean over label tokens as in trl, or over answers, each the mean of its own tokens."""
-        if self.stage.loss != "answer_mean" or return_outputs:
+        """Mean over label tokens, or over answers, each the mean of its own tokens; logits for these tokens alone."""
+        if return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        tokens = outputs.label_mask.sum(dim=1, keepdim=True).clamp(min=1)
-        answers = (outputs.label_mask.any(dim=1)).sum() if num_items_in_batch is None else num_items_in_batch
-        loss = (-outputs.log_probs / tokens).sum() / torch.as_tensor(answers).clamp(min=1)
+        loss = learnt_loss(model, inputs, self.stage.loss, num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return loss

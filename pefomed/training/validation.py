@@ -26,6 +26,7 @@ from pefomed.metrics import exact_match
 from pefomed.model.adapters import is_sharded, save_adapter, whole_weights
 from pefomed.model.processing import IGNORE_LABEL
 from pefomed.training.collator import TrainingCollator
+from pefomed.training.prefix import learnt_loss
 
 
 class ValidateAndKeepBest(TrainerCallback):
@@ -118,9 +119,9 @@ def validation_loss(model, rows: list[dict], collator: TrainingCollator, batch_s
             batch = {k: v.to(model.device) for k, v in collator(part or rows[:1]).items()}
             # A position predicts the next one, so the first label is never predicted.
             count = int((batch["labels"][:, 1:] != IGNORE_LABEL).sum())
-            loss = float(model(**batch, use_cache=False).loss)
+            loss = float(learnt_loss(model, batch, "token_mean", num_items=1))
             if part:
-                found.append((loss * count, count))
+                found.append((loss, count))
         return found
 
     found = [pair for pairs in gather_object([sums(split_share(rows))]) for pair in pairs]

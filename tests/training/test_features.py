@@ -18,12 +18,14 @@ from safetensors.torch import load_file
 
 from pefomed import files
 from pefomed.data import load_dataset
+from pefomed.inference.generate import answer_rows
 from pefomed.model.adapters import fresh_adapter
 from pefomed.model.presets import load_base
 from pefomed.procedure import CLEAN, RELEASED_CODE
 from pefomed.settings import RunSettings
 from pefomed.training import features as module
 from pefomed.training.broken import BrokenPictures
+from pefomed.training.collator import PICTURES as SHOWN
 from pefomed.training.collator import PixelStore, TrainingCollator
 from pefomed.training.features import FeatureStore
 from pefomed.training.run import train_stage
@@ -432,20 +434,32 @@ class Recorded:
         self.sent.append(self.device.type)
 
 
-def test_the_parked_tower_is_back_for_every_validation_and_at_the_end():
+def test_the_parked_tower_is_back_at_the_end():
     tower = Recorded()
-    park = ParkTower(tower, every_steps=2)
+    park = ParkTower(tower)
     arguments = SimpleNamespace(device=torch.device("cuda"))
-    seen = []
-    for step in range(1, 6):
-        state = SimpleNamespace(global_step=step, max_steps=5)
-        park.on_step_begin(arguments, state, None)
-        seen.append(tower.device.type)
-        park.on_step_end(arguments, state, None)
-        seen.append(tower.device.type)
-    park.on_train_end(arguments, state, None)
-    assert seen == ["cpu", "cpu", "cpu", "cuda", "cpu", "cpu", "cpu", "cuda", "cpu", "cuda"]
-    assert tower.sent.count("cpu") == 3, "moved only where it has to be"
+    for _ in range(3):
+        park.on_step_begin(arguments, None, None)
+        assert tower.device.type == "cpu"
+    park.on_train_end(arguments, None, None)
+    assert tower.sent == ["cpu", "cuda"], "moved only where it has to be"
+
+
+def test_answers_from_kept_features_are_those_from_pixels_and_the_tower_is_not_asked(small, phantoms, tmp_path):
+    model, processor = small
+    rows = phantoms["val"].to_list()[:24]
+    store = store_of(small, tmp_path)
+    store.fill(rows, progress=False)
+    store.blank()
+    asked = {"processor": processor, "max_new_tokens": 8}
+    expected = {pictures: answer_rows(model, rows, pictures=pictures, **asked) for pictures in SHOWN}
+    assert expected["real"] != expected["blank"]
+    handle = model.model.vision_tower.register_forward_pre_hook(lambda *_: pytest.fail("the tower was called"))
+    for pictures, answers in expected.items():
+        for shared in (True, False):
+            found = answer_rows(model, rows, pictures=pictures, features=store, shared_prefix=shared, **asked)
+            assert found == answers, (pictures, shared)
+    handle.remove()
 
 
 @pytest.mark.gpu

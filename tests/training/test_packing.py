@@ -94,12 +94,12 @@ def test_a_mixture_keeps_its_ratios_and_its_pictures_together():
     ("changes", "message"),
     [
         ({"keys": KEYS[:-1]}, f"there are {len(KEYS) - 1:,} picture keys for {len(KEYS):,} rows"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"samples_per_step": 0}, "samples_per_step must be at least 1"),
         ({"together": -1}, "together 0 or more, found 16 and -1"),
     ],
 )
 def test_mistakes_are_named(changes, message):
-    arguments = {"keys": KEYS, "batch_size": 16, "together": 0, **changes}
+    arguments = {"keys": KEYS, "samples_per_step": 16, "together": 0, **changes}
     with pytest.raises(ValueError, match=message):
         PictureSampler([Source("a", len(KEYS))], 0, 16, **arguments)
 
@@ -157,7 +157,7 @@ def test_batches_are_the_same_from_any_number_of_workers(small, phantoms):
     keys = [picture_key(image) for image in rows["image"]]
     batches = {}
     for workers in (0, 2):
-        sampler = PictureSampler([Source("a", len(rows))], 3, 24, keys, batch_size=8)
+        sampler = PictureSampler([Source("a", len(rows))], 3, 24, keys, samples_per_step=8)
         loader = DataLoader(rows, 8, sampler=sampler, collate_fn=PrefixCollator(processor), num_workers=workers)
         batches[workers] = list(loader)
     assert len(batches[0]) == len(batches[2]) == 3

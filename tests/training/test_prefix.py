@@ -4,6 +4,7 @@ import datasets
 import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from trl import SFTTrainer
 
 from pefomed.model.adapters import fresh_adapter
 from pefomed.model.presets import load_base
@@ -24,9 +25,8 @@ from pefomed.training.prefix import (
     share_prefix,
     split_to_budget,
 )
-from pefomed.training.sampling import Source
 from pefomed.training.stages import get_stage
-from pefomed.training.trainer import PefomedTrainer, TellTheEpoch, sft_config
+from pefomed.training.trainer import PefomedTrainer, sft_config
 
 LOSSES = ("token_mean", "answer_mean")
 WORDS = ("yes", "no", "the chest", "pleural effusion on the left side", "is there a chest")
@@ -145,16 +145,16 @@ def test_eager_attention_and_kept_features_give_the_same_loss(small, phantoms):
     torch.testing.assert_close(model(**batch, use_cache=False).loss, expected, rtol=1e-6, atol=0)
 
 
-class PrefixTrainer(PefomedTrainer):
-    """The trainer with the loss of learnt tokens alone."""
+class PlainTrainer(PefomedTrainer):
+    """The trainer with a loss that is written out here from all logits, in the model's own precision."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return learnt_loss(model, inputs, self.stage.loss, num_items_in_batch)
-
-    def _get_num_items_in_batch(self, batch_samples, device):
-        if self.stage.loss != "answer_mean":
-            return super()._get_num_items_in_batch(batch_samples, device)
-        return torch.tensor(sum(map(count_answers, batch_samples)), device=device)
+        labels = inputs["labels"][:, 1:]
+        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        if self.stage.loss == "answer_mean":
+            losses = losses / (labels != IGNORE_LABEL).sum(dim=1, keepdim=True)
+        return losses.sum() / num_items_in_batch
 
 
 def trainer_of(base, rows, folder, trainer, collator, dtype=torch.float32, **changes) -> PefomedTrainer:
@@ -162,7 +162,8 @@ def trainer_of(base, rows, folder, trainer, collator, dtype=torch.float32, **cha
     model, processor = adapted_model(load_base("tiny", base, dtype=torch.float32), dtype)
     # Adam's usual epsilon would turn rounding in a gradient near zero into a whole step.
     fixed = {"batch_size": 3, "gradient_accumulation": 2, "epochs": 2, "steps_per_epoch": 10, "epsilon": 1e-3}
-    stage = get_stage("stage2_vqa", "tiny", **fixed, warmup_steps=2, gradient_checkpointing=True, **changes)
+    changes |= {"warmup_steps": 2, "gradient_checkpointing": True, "shared_prefix": True}
+    stage = get_stage("stage2_vqa", "tiny", **fixed, **changes)
     made = trainer(
         model=model,
         args=sft_config(stage, str(folder), 0, len(rows), 0, True),
@@ -171,27 +172,25 @@ def trainer_of(base, rows, folder, trainer, collator, dtype=torch.float32, **cha
         processing_class=processor,
         stage=stage,
     )
-    keys = [picture_key(row["image"]) for row in rows]
-    made.stream = PictureSampler([Source("data", len(rows))], 0, 60, keys, batch_size=3)
-    made.remove_callback(TellTheEpoch)
-    made.add_callback(TellTheEpoch(made.stream))
+    assert isinstance(made.stream, PictureSampler)
     return made
 
 
 @pytest.mark.parametrize(
-    ("loss", "dtype", "separate", "tolerance"),
+    ("loss", "dtype", "tolerance"),
     [
-        ("token_mean", torch.float32, PefomedTrainer, 5e-6),
-        ("answer_mean", torch.float32, PefomedTrainer, 5e-6),
-        ("answer_mean", torch.float64, PrefixTrainer, 1e-13),  # trl's own loss is computed in float32
+        ("token_mean", torch.float32, 5e-6),
+        ("answer_mean", torch.float32, 5e-6),
+        ("token_mean", torch.float64, 1e-13),
+        ("answer_mean", torch.float64, 1e-13),
     ],
 )
 def test_twenty_steps_end_where_those_of_separate_sequences_end(
-    tiny_base, phantoms, tmp_path, loss, dtype, separate, tolerance, norms_in_double
+    tiny_base, phantoms, tmp_path, loss, dtype, tolerance, norms_in_double
 ):
     rows = questions(phantoms, (5, 1, 3, 9, 2, 1, 12, 4))
     ends = []
-    for trainer, collator in ((separate, TrainingCollator), (PrefixTrainer, PrefixCollator)):
+    for trainer, collator in ((PlainTrainer, TrainingCollator), (PefomedTrainer, PrefixCollator)):
         made = trainer_of(tiny_base, rows, tmp_path / collator.__name__, trainer, collator, dtype, loss=loss)
         start = {name: p.detach().clone() for name, p in made.model.named_parameters() if p.requires_grad}
         made.train()
@@ -203,12 +202,12 @@ def test_twenty_steps_end_where_those_of_separate_sequences_end(
         assert difference < tolerance * moved, name
 
 
-def test_trl_s_own_loss_of_shared_rows_is_the_same(tiny_base, phantoms, tmp_path):
+def test_the_loss_is_trl_s_own(tiny_base, phantoms, tmp_path):
     rows = questions(phantoms, (3, 1, 2, 1))
     trainer = trainer_of(tiny_base, rows, tmp_path, PefomedTrainer, PrefixCollator)
     batch = trainer.data_collator(rows)
     trainer.model.eval()
-    expected = learnt_loss(trainer.model, batch, "token_mean")
+    expected = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
     torch.testing.assert_close(trainer.compute_loss(trainer.model, dict(batch)), expected, rtol=1e-6, atol=0)
 
 
