@@ -1,6 +1,6 @@
 """What training at the paper's sizes costs in memory and time, by arithmetic. Nothing here is measured.
 
-    python benchmarks/paper_scale.py --write              # -> results/paper_scale.json and book/paper_scale.md
+    python benchmarks/paper_scale.py --write              # -> results/paper_scale.json, for book/full_size.ipynb
     python benchmarks/paper_scale.py --utilisation 0.2    # prints the tables under another assumption
 
 Parameters are counted on the network itself, assembled on torch's meta device (shapes without memory). Everything
@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from paper_scale_counts import Sizes, count, tower_is_differentiated
-from paper_scale_tables import fill, tables
+from paper_scale_tables import tables
 
 from pefomed.data.catalogue import DATA_SETS
-from pefomed.files import write_json, write_text
+from pefomed.files import write_json
 from pefomed.model.presets import paper_config
 from pefomed.training.stages import Stage, get_stage
 
 RESULTS = Path(__file__).parent / "results" / "paper_scale.json"
-CHAPTER = Path(__file__).parent.parent / "book" / "paper_scale.md"
 GB = 1e9
 # Dense bfloat16 TFLOP/s by the vendor's data sheets, and memory in GB. The paper trained on four A40.
 GPUS = {"A40": (149.7, 48), "A100": (312.0, 80), "H100 SXM": (989.0, 80)}
@@ -227,7 +226,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--utilisation", type=float, default=0.35, help="assumed share of the GPU's peak")
     parser.add_argument("--link-gb-s", type=float, default=25.0, help="assumed GB/s between GPUs")
     parser.add_argument("--other-gb", type=float, default=2.0, help="assumed: CUDA, workspaces, passing tensors")
-    parser.add_argument("--write", action="store_true", help="write the JSON file and the chapter's tables")
+    parser.add_argument("--write", action="store_true", help="write the JSON file")
     return parser
 
 
@@ -238,7 +237,6 @@ def main() -> None:
     result = everything(given)
     if given.write:
         write_json(RESULTS, result)
-        write_text(CHAPTER, fill(CHAPTER, result))
         return
     print("\n\n".join(tables(result).values()))
 

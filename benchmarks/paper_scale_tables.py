@@ -1,6 +1,4 @@
-"""The tables of book/paper_scale.md, from the figures that paper_scale.py computes."""
-
-from pathlib import Path
+"""The figures that paper_scale.py computes as tables, each figure with the step that leads to it."""
 
 GB = 1e9
 
@@ -12,7 +10,7 @@ def table(head: str, rows: list[str]) -> str:
 
 
 def tables(result: dict) -> dict[str, str]:
-    """The chapter's generated parts by the name of their markers."""
+    """Everything that is printed, by name."""
     return {
         "parameters": _parameter_table(result),
         "work": _work_table(result),
@@ -123,20 +121,3 @@ def _fsdp_sentence(result: dict) -> str:
         f"micro-batch with checkpointing, so {3 * seconds:.1f} s beside {work:.2f} s of arithmetic "
         "(VQA-RAD, batch 1, A40)."
     )
-
-
-def fill(path: Path, result: dict) -> str:
-    """The chapter's text with its generated parts put between their markers.
-
-    Raises:
-        ValueError: if a marker is missing.
-    """
-    chapter = path.read_text(encoding="utf-8")
-    for name, text in tables(result).items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        before, found, rest = chapter.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise ValueError(f"{path}: lacks {begin} or {end} behind it; put both lines back")
-        chapter = f"{before}{begin}\n{text}\n{end}{after}"
-    return chapter

@@ -20,7 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import paper_scale  # noqa: E402
 import paper_scale_counts  # noqa: E402
 import paper_scale_measured  # noqa: E402
-from paper_scale_tables import fill  # noqa: E402
+from paper_scale_tables import tables  # noqa: E402
 
 RERUN = "run `python benchmarks/paper_scale.py --write`"
 
@@ -139,17 +139,23 @@ def test_the_stored_result_is_what_the_script_computes(stored):
     assert json.loads(json.dumps(paper_scale.everything(given))) == stored, RERUN
 
 
-def test_the_chapter_holds_the_stored_tables(stored):
-    chapter = paper_scale.CHAPTER.read_text(encoding="utf-8")
-    assert fill(paper_scale.CHAPTER, stored) == chapter, RERUN
-    assert "56,627,200" in chapter and "arithmetic" in chapter
+def test_the_printed_tables_show_the_figures_and_their_steps(stored):
+    printed = tables(stored)
+    assert set(printed) == {"parameters", "work", "tower", "time", "memory", "features", "fsdp"}
+    assert "| trained | 56,627,200 | = 23,072,768 + 33,554,432 |" in printed["parameters"]
+    assert "| 153,200 = 50 x 3,064 |" in printed["time"]
+    entry = next(entry for entry in stored["plans"] if (entry["recipe"], entry["data"]) == ("paper", "vqa_rad"))
+    assert f"| {entry['hours']['A40']['1']:.1f} / {entry['hours']['A40']['4']:.1f} |" in printed["time"]
+    assert f"| {entry['memory']['peak_checkpointed'] / 1e9:.1f} |" in printed["memory"]
+    for name in ("parameters", "work", "time", "memory", "features"):
+        widths = {line.count(" | ") for line in printed[name].splitlines()}
+        assert len(widths) == 1, f"{name}: rows of different lengths"
 
 
-def test_a_lost_marker_is_an_error(stored, tmp_path):
-    path = tmp_path / "chapter.md"
-    path.write_text("<!-- begin parameters -->\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="lacks <!-- begin parameters -->"):
-        fill(path, stored)
+def test_another_assumption_prints_other_hours(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paper_scale.py", "--utilisation", "0.175"])
+    paper_scale.main()
+    assert "= 2,194 / (149.7 x 0.175 x 3.6) = 23.3" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the trial is for machines without a GPU")

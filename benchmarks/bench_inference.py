@@ -1,16 +1,18 @@
 """Answers a second: one prompt at a time, plain batches, and from one prefix for each picture.
 
-    python benchmarks/inference.py                                  # -> benchmarks/results/inference.json
-    python benchmarks/inference.py --case synthetic --questions 3   # prints only
-    python benchmarks/inference.py --case full --device cuda --dtype bfloat16 --pictures 16
+    python benchmarks/bench_inference.py                                  # -> benchmarks/results/inference.json
+    python benchmarks/bench_inference.py --case synthetic --questions 3   # prints only
+    python benchmarks/bench_inference.py --case full --device cuda --dtype bfloat16    # adds the paper's size
 
 `phantoms` is the shipped base on drawn pictures, 8 questions each. `synthetic` has random weights: a tower 192 wide
 and a Llama 256 wide, 6 layers each, a vocabulary of 32,000, 256 image tokens, 10 questions a picture of about 40 text
 tokens, 24 of them alike, and 4 tokens an answer, as it never ends by itself. `full` is the paper's size with random
 weights. Plain batches are left-padded `generate` calls with the pixels of every prompt, tried at each of
-`--plain-batches`; the ratio is to the best. Every variant runs in a process of its own, in turn, `--repeats` times;
-pictures are decoded before the clock starts, and one batch warms up. The median run stands for each. On one CPU thread
-the seconds are the processor's, which other work on the machine lengthens less than those of the clock.
+`--plain-batches`; the ratio is to the best. `prefix+features` has the tower's output of an earlier visit to the
+pictures. Every variant runs in a process of its own, in turn, `--repeats` times; pictures are decoded before the clock
+starts, and one batch warms up. The median run stands for each. On one CPU thread the seconds are the processor's,
+which other work on the machine lengthens less than those of the clock. A file that is there already keeps the cases
+that were not measured anew.
 """
 
 import argparse
@@ -30,7 +32,8 @@ PROMPT_SETS = {
     "synthetic": (3, 10, 4),
     "full": (16, 10, 4),
 }  # pictures, questions, new tokens
-PREFIX_BATCH = 32
+PREFIX_BATCH = 16
+OURS = ("prefix", "prefix+features")
 
 
 def synthetic_config():
@@ -107,26 +110,26 @@ def batches_of(variant: str, prompts: list) -> list:
     from pefomed.inference.prefix import picture_batches
 
     asked = [(i, j) for i, same in enumerate(prompts) for j in range(len(same))]
-    size = PREFIX_BATCH if variant == "prefix" else int(variant.removeprefix("plain-"))
-    keys = [i for i, _ in asked] if variant == "prefix" else range(len(asked))
+    size = PREFIX_BATCH if variant in OURS else int(variant.removeprefix("plain-"))
+    keys = [i for i, _ in asked] if variant in OURS else range(len(asked))
     numbers = picture_batches(keys, [len(prompts[i][j]) for i, j in asked], size)
     return [[[asked[n] for n in same] for same in batch] for batch in numbers]
 
 
-def answer(variant: str, model, prompts, pixels, batch, pad: int, end: int, new_tokens: int, beams: int):
+def answer(variant: str, model, prompts, seen, batch, pad: int, end: int, new_tokens: int, beams: int):
     """New ids [rows, n] of one batch by one variant."""
     from pefomed.inference.prefix import generate_answers
     from pefomed.training.collator import left_padded
 
-    shown = pixels[[same[0][0] for same in batch]]
+    shown = seen[[same[0][0] for same in batch]]
     ids = [[prompts[i][j] for i, j in same] for same in batch]
-    if variant == "prefix":
+    if variant in OURS:
         return generate_answers(model, ids, shown, pad=pad, end=end, max_new_tokens=new_tokens, num_beams=beams)
     whole = [row for (row,) in ids]
-    padded = left_padded(whole, pad).to(pixels.device)
+    padded = left_padded(whole, pad).to(shown.device)
     out = model.generate(
         input_ids=padded,
-        attention_mask=left_padded([[1] * len(row) for row in whole], 0).to(pixels.device),
+        attention_mask=left_padded([[1] * len(row) for row in whole], 0).to(shown.device),
         pixel_values=shown,
         do_sample=False,
         num_beams=beams,
@@ -144,22 +147,25 @@ def measure(variant: str, given: argparse.Namespace) -> dict:
     torch.set_num_threads(given.threads)
     pictures, questions, new_tokens = given.sizes
     make = phantoms_case if given.case == "phantoms" else lambda *sizes: random_case(given.case, *sizes)
-    model, prompts, pixels, pad, end = make(pictures, questions, given.device, given.dtype)
+    model, prompts, seen, pad, end = make(pictures, questions, given.device, given.dtype)
     settings = (pad, end, new_tokens, given.beams)
     batches, answers, on_gpu = batches_of(variant, prompts), {}, given.device != "cpu"
     with torch.inference_mode():
-        answer(variant, model, prompts, pixels, batches[0], *settings)
+        if variant == "prefix+features":  # kept from an earlier visit, one picture at a time
+            seen = torch.cat([model.model.encode_images(one.unsqueeze(0)) for one in seen])
+        answer(variant, model, prompts, seen, batches[0], *settings)
         clock = time.process_time if given.threads == 1 and not on_gpu else time.perf_counter
         start, wall_start = clock(), time.perf_counter()
         for batch in batches:
-            new = answer(variant, model, prompts, pixels, batch, *settings).tolist()  # waits for the GPU, too
+            new = answer(variant, model, prompts, seen, batch, *settings).tolist()  # waits for the GPU, too
             for (i, j), row in zip((asked for same in batch for asked in same), new, strict=True):
                 answers[f"{i}.{j}"] = row[: row.index(end)] if end in row else row
         seconds, wall = clock() - start, time.perf_counter() - wall_start
     unit = 1 if sys.platform == "darwin" else 1024
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     peak_mb = round(peak / 1e6, 1)
-    return {"seconds": round(seconds, 3), "wall_seconds": round(wall, 3), "peak_mb": peak_mb, "answers": answers}
+    found = {"seconds": round(seconds, 3), "wall_seconds": round(wall, 3), "peak_mb": peak_mb, "answers": answers}
+    return found | ({"accelerator": torch.cuda.get_device_name()} if on_gpu else {})
 
 
 def in_a_fresh_process(variant: str, arguments: list[str]) -> dict:
@@ -173,7 +179,7 @@ def compare(given: argparse.Namespace) -> dict:
     """All variants of one case in turn; medians and ratios."""
     pictures, questions, new_tokens = given.sizes
     plain = [f"plain-{size}" for size in given.plain_batches]
-    variants = ["plain-1", *plain, "prefix"]
+    variants = ["plain-1", *plain, *OURS]
     arguments = ["--case", given.case, "--device", given.device, "--dtype", given.dtype]
     for name in ("threads", "beams"):
         arguments += [f"--{name}", str(getattr(given, name))]
@@ -195,6 +201,8 @@ def compare(given: argparse.Namespace) -> dict:
         }
     speed = {variant: found[variant]["questions_per_second"] for variant in variants}
     best = max(plain, key=speed.get)
+    machine = {"platform": f"{platform.system()} {platform.machine()}", "processors": os.cpu_count()}
+    machine |= {name: run[name] for run in runs["prefix"][:1] for name in ("accelerator",) if name in run}
     return {
         "pictures": pictures,
         "questions_per_picture": questions,
@@ -205,8 +213,12 @@ def compare(given: argparse.Namespace) -> dict:
         "threads": given.threads,
         "ratio_prefix_to_one_by_one": round(speed["prefix"] / speed["plain-1"], 2),
         "ratio_prefix_to_best_plain_batch": round(speed["prefix"] / speed[best], 2),
+        "ratio_features_to_one_by_one": round(speed["prefix+features"] / speed["plain-1"], 2),
+        "ratio_features_to_best_plain_batch": round(speed["prefix+features"] / speed[best], 2),
+        "ratio_peak_mb_prefix_to_best_plain_batch": round(found["prefix"]["peak_mb"] / found[best]["peak_mb"], 2),
         "best_plain_batch": best,
         "variants": found,
+        "machine": machine,
         "load_average_at_end": round(os.getloadavg()[0], 1),
     }
 
@@ -224,7 +236,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, help=f"default for all cases: {RESULTS.name}")
+    parser.add_argument("--out", type=Path, help=f"default for whole cases: {RESULTS.name}")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -242,13 +254,14 @@ def main() -> None:
             return
         found[case] = compare(given)
         print(case, json.dumps(found[case], indent=2), flush=True)
-    from pefomed.files import write_json
+    from pefomed.files import read_json, write_json
     from pefomed.run_record import installed_versions
 
-    out = given.out or (RESULTS if len(found) > 1 and not any(sizes) else None)
+    packages = installed_versions(("torch", "transformers"))
+    out = given.out or (RESULTS if not any(sizes) and ("full" in found or len(found) > 1) else None)
     if out:
-        machine = {"platform": f"{platform.system()} {platform.machine()}", "processors": os.cpu_count()}
-        write_json(out, found | machine | {"packages": installed_versions(("torch", "transformers"))})
+        kept = read_json(out) if out.is_file() else {}
+        write_json(out, kept | {case: entry | {"packages": packages} for case, entry in found.items()})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""The judge under load: requests a second, random kills, memory; against a server on loopback.
+"""The judge under load: items a second, random kills, memory; against a server on loopback.
 
-    python benchmarks/judge.py --part latency    # 6,761 items, 1 s latency, 64 at a time
-    python benchmarks/judge.py --part kills      # 100 SIGKILLs over 2,000 items
-    python benchmarks/judge.py --part memory     # 10,000, 50,000 and 100,000 items without latency
+    python benchmarks/bench_judge.py --part latency    # 6,761 items, 1 s latency, 64 at a time; and one by one
+    python benchmarks/bench_judge.py --part kills      # 100 SIGKILLs over 2,000 items
+    python benchmarks/bench_judge.py --part memory     # 10,000, 50,000 and 100,000 items without latency
+    python benchmarks/bench_judge.py --part latency --scale 0.01 --repeats 1    # prints only
 
 Each part writes its own entry of benchmarks/results/judge.json. The server is a process of its own; it and the judge
-share the machine, so that whatever else runs there shows in the times.
+share the machine, so that whatever else runs there shows in the times. Beside `latency` stands the plain procedure, in
+turn with ours: one request after another through the same client, for a share of the items that takes as long. The
+median run by seconds stands for each, and each run is a process of its own.
 """
 
 from __future__ import annotations
@@ -57,13 +60,13 @@ def server(latency: float, forget: bool = False) -> Iterator[tuple[str, Callable
             process.communicate()
 
 
-def judge_once(predictions: str, url: str, out: str) -> dict[str, Any]:
+def judge_once(predictions: str, url: str, out: str, concurrency: str) -> dict[str, Any]:
     """Judge a file in this process; its seconds and its largest memory."""
     from pefomed.judge.endpoint import Endpoint
     from pefomed.judge.run import judge_predictions
     from pefomed.judge.settings import JudgeSettings
 
-    endpoint = Endpoint(base_url=url, model="judge", concurrency=CONCURRENCY, max_tokens_in_flight=10**9)
+    endpoint = Endpoint(base_url=url, model="judge", concurrency=int(concurrency), max_tokens_in_flight=10**9)
     start = time.monotonic()
     summary = judge_predictions(predictions, "vqa", JudgeSettings(endpoint), out, progress=sys.stderr.isatty())
     return {
@@ -74,33 +77,47 @@ def judge_once(predictions: str, url: str, out: str) -> dict[str, Any]:
     }
 
 
-def judge_in_another_process(predictions: Path, url: str, out: Path) -> dict[str, Any]:
+def judge_in_another_process(predictions: Path, url: str, out: Path, concurrency: int = CONCURRENCY) -> dict[str, Any]:
     """`judge_once` in a fresh process, so that no memory is left from an earlier one."""
-    command = [sys.executable, __file__, "--child", str(predictions), url, str(out)]
+    command = [sys.executable, __file__, "--child", str(predictions), url, str(out), str(concurrency)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def measure_latency(folder: Path, items: int) -> dict[str, Any]:
-    """All items at one second each, from the start of the process to the file."""
-    predictions = write_items(folder / "predictions.jsonl", items)
-    with server(1.0) as (url, finish):
-        start = time.monotonic()
-        found = judge_in_another_process(predictions, url, folder / "judge.jsonl")
-        whole = round(time.monotonic() - start, 1)
-        asked = finish()
-    ideal = round(-(-items // CONCURRENCY) * 1.0, 1)
+def measure_latency(folder: Path, items: int, repeats: int) -> dict[str, Any]:
+    """All items at one second each, 64 at a time, in turn with a share of them one after another."""
+    sizes = {"plain": (max(1, items // CONCURRENCY), 1), "ours": (items, CONCURRENCY)}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sizes}
+    for number in range(repeats):
+        for name, (count, concurrency) in sizes.items():
+            place = folder / f"{name}-{number}"
+            place.mkdir()
+            runs[name].append(judge_slow_server(place, count, concurrency))
+            print(f"{name}: {runs[name][-1]}", flush=True)
+    plain, ours = (sorted(runs[name], key=lambda run: run["seconds"])[repeats // 2] for name in sizes)
     return {
         "items": items,
         "concurrency": CONCURRENCY,
         "latency_s": 1.0,
-        "ideal_s": ideal,
+        "ideal_s": round(-(-items // CONCURRENCY) * 1.0, 1),
         "bound_s": LATENCY_BOUND_S,
-    } | {
-        "with_start_s": whole,
-        "requests": asked["requests"],
-        "most_under_way": asked["most"],
-        **found,
+        **ours,
+        "plain": {"items": sizes["plain"][0], "concurrency": 1, **plain},
+        "ratio_items_per_second": round(ours["items_per_second"] / plain["items_per_second"], 2),
+        "ratio_peak_mib": round(ours["peak_mib"] / plain["peak_mib"], 2),
+        "runs": runs,
     }
+
+
+def judge_slow_server(folder: Path, items: int, concurrency: int) -> dict[str, Any]:
+    """Items at one second each, from the start of the process to the file."""
+    predictions = write_items(folder / "predictions.jsonl", items)
+    with server(1.0) as (url, finish):
+        start = time.monotonic()
+        found = judge_in_another_process(predictions, url, folder / "judge.jsonl", concurrency)
+        whole = round(time.monotonic() - start, 1)
+        asked = finish()
+    counts = {"with_start_s": whole, "requests": asked["requests"], "most_under_way": asked["most"]}
+    return counts | found | {"items_per_second": round(found["judged"] / found["seconds"], 2)}
 
 
 def measure_kills(folder: Path, items: int, kills: int) -> dict[str, Any]:
@@ -151,7 +168,8 @@ def main() -> None:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="share of the items and kills; below 1 writes nothing"
     )
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, default=3, help="of latency's two procedures")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = "EMPTY"
     if arguments.child:
@@ -163,7 +181,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.part == "latency":
-            found = measure_latency(folder, int(LATENCY_ITEMS * scale))
+            found = measure_latency(folder, int(LATENCY_ITEMS * scale), arguments.repeats)
         elif arguments.part == "kills":
             found = measure_kills(folder, int(KILL_ITEMS * scale), int(KILLS * scale))
         else:
