@@ -1,5 +1,7 @@
 # make demo    environment, install, a first fine-tuning and evaluation from beginning to end on the embedded data
 # make test    environment, install with test extras, style check, the whole test suite
+# make book    environment, every run of the embedded reproduction that is out of date, the book built and checked; resumable
+# make pdf     the built book as one PDF, printed by Chromium (CHROMIUM=PATH names one)
 # make lint    style check alone
 # make format  rewrite the files in the project's style
 # make clean   remove what these commands wrote, except .venv and everything under runs/ other than runs/demo
@@ -9,6 +11,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 CACHE := $(CURDIR)/.cache
@@ -35,7 +38,7 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test book pdf lint format clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -53,10 +56,15 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
+$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "Installing into $(VENV); the first time this takes some minutes."
+	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[book]'
+	@touch $(VENV)/.demo $@
+
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing into $(VENV); the first time this takes some minutes."
 	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[test]'
-	@touch $(VENV)/.demo $@
+	@touch $(VENV)/.demo $(VENV)/.book $@
 
 demo: $(VENV)/.demo
 	@mkdir -p runs/demo .cache/ipython
@@ -66,6 +74,20 @@ demo: $(VENV)/.demo
 	@echo "Executed notebook: runs/demo/stage2_vqa.ipynb"
 	@echo "The same as HTML:  runs/demo/stage2_vqa.html"
 	@echo "Run folder:        runs/demo"
+
+# Half an hour the first time on two cores; what is finished is not repeated. Jobs use one thread each, JOBS at once.
+book: $(VENV)/.book
+	@mkdir -p .cache/ipython
+	$(RUN) codespell_lib book notebooks
+	$(RUN) snakemake --profile workflow/profiles/local --cores $(JOBS)
+	$(VENV)/bin/jupyter-book build . -n -W --keep-going
+	$(VENV)/bin/python workflow/check_book.py
+	@echo
+	@echo "The book:  _build/html/index.html"
+
+pdf: $(VENV)/.book
+	@test -d _build/html || { echo "no built book; run make book first" >&2; exit 1; }
+	$(VENV)/bin/python workflow/print_pdf.py
 
 lint: $(VENV)/.test
 	$(RUN) ruff check .
@@ -80,5 +102,5 @@ format: $(VENV)/.test
 	$(RUN) ruff format .
 
 clean:
-	rm -rf .cache .pytest_cache .ruff_cache _build build dist runs/demo *.egg-info
+	rm -rf .cache .pytest_cache .ruff_cache .snakemake _build book/_runs build dist runs/demo *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
