@@ -12,7 +12,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(path for folder in ("book", "notebooks") for path in (REPOSITORY / folder).glob("*.ipynb"))
 
 DECLARATION = re.compile(r"[a-z][a-z0-9_]*: (bool|int|float|str) = [^=#]+  # [^=\s][^=]*")
 ABSOLUTE_PATH = re.compile(
@@ -53,13 +53,14 @@ def test_it_has_no_outputs(notebook: nbformat.NotebookNode) -> None:
 def test_it_begins_with_declared_parameters(notebook: nbformat.NotebookNode) -> None:
     cells = code_cells(notebook)
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    assert len(tagged) == 1 and tagged[0] is cells[0], "the first code cell, and no other, is tagged `parameters`"
+    assert "google.colab" in cells[0].source and cells[0].metadata.get("tags") == ["hide-input"]
+    assert len(tagged) == 1 and tagged[0] is cells[1], "the cell behind the installing one is tagged `parameters`"
     for line in tagged[0].source.splitlines():
         assert DECLARATION.fullmatch(line), f"not of the form `name: type = value  # help`: {line}"
 
 
 def test_parameters_are_checked_next(notebook: nbformat.NotebookNode) -> None:
-    assert re.search(r"check_parameters\(\s*globals\(\)", code_cells(notebook)[1].source)
+    assert re.search(r"check_parameters\(\s*globals\(\)", code_cells(notebook)[2].source)
 
 
 def test_it_names_no_machine_and_no_credential(notebook: nbformat.NotebookNode) -> None:
