@@ -30,7 +30,7 @@ NUMBER = re.compile(
 )
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})(.*)")
 # Directives that hold prose; what stands between other fences is code, a figure's path or an entry of the index.
-HOLDS_PROSE = re.compile(r"\s*\{(?:exercise|solution|admonition|note|tip|important|warning|seealso|caution|glossary)\b")
+HOLDS_PROSE = re.compile(r"\s*\{(?:exercise|solution|admonition|note|tip|important|warning|glossary)\b")
 NOT_PROSE = (
     re.compile(r"^\$\$.*?\$\$", re.S | re.M),
     re.compile(r"\{[\w:+-]+\}`[^`]*`"),

@@ -47,6 +47,9 @@ def accuracy_by_kind(scores: Mapping, title: str = "") -> Figure:
     Args:
         scores: contents of one metrics.json.
         title: above all.
+
+    Returns:
+        The figure; nothing is shown or saved.
     """
     use_style()
     parts = {key: label for key, label in BREAKDOWNS.items() if scores.get(key)}
@@ -62,10 +65,25 @@ def accuracy_by_kind(scores: Mapping, title: str = "") -> Figure:
                 low, high = row["ci95"]
                 middle = row["exact_match"]
                 axis.errorbar(place, middle, yerr=[[middle - low], [high - middle]], color="black", capsize=3)
-            axis.text(place, 2, f"n={row['n']}", ha="center", fontsize=8, color="white")
+            inside = row["exact_match"] > 8
+            axis.text(place, 2, f"n={row['n']}", ha="center", fontsize=8, color="white" if inside else "black")
         axis.tick_params(axis="x", rotation=45)
         axis.set(ylabel="exact match (%)", ylim=(0, 100))
     if title:
         figure.suptitle(title)
     figure.tight_layout()
     return figure
+
+
+def accuracy_in_words(scores: Mapping) -> str:
+    """Alternative text for `accuracy_by_kind`: the height of every bar.
+
+    Args:
+        scores: as there.
+    """
+    panels = [
+        f"{label}: " + ", ".join(f"{name} {cell['exact_match']:.0f}" for name, cell in sorted(scores[key].items()))
+        for key, label in BREAKDOWNS.items()
+        if scores.get(key)
+    ]
+    return f"Bars of exact match in per cent. {'. '.join(panels)}."

@@ -51,6 +51,9 @@ def measures_figure(scores: Mapping, title: str = "") -> Figure:
     Args:
         scores: What `agreement_scores` returned.
         title: Above all.
+
+    Returns:
+        The figure; nothing is shown or saved.
     """
     use_style()
     groups = {f"among {raters_named(scores)}": scores["among_raters"]}
@@ -80,6 +83,9 @@ def pairs_figure(scores: Mapping, title: str = "") -> Figure:
     Args:
         scores: What `agreement_scores` returned.
         title: Above all.
+
+    Returns:
+        The figure; nothing is shown or saved.
     """
     use_style()
     key = "cohen_kappa" if scores["task"] == "vqa" else "quadratic_kappa"
@@ -123,6 +129,9 @@ def confusion_figure(scores: Mapping, title: str = "") -> Figure:
         scores: What `agreement_scores` returned, with a judge or with exact match.
         title: Above all.
 
+    Returns:
+        The figure; nothing is shown or saved.
+
     Raises:
         ValueError: There is neither a judge nor exact match in the scores.
     """
@@ -163,6 +172,9 @@ def bland_altman_figure(scores: Mapping, title: str = "") -> Figure:
     Args:
         scores: What `agreement_scores` returned for reports with a judge.
         title: Above all.
+
+    Returns:
+        The figure; nothing is shown or saved.
 
     Raises:
         ValueError: The scores are not of reports, or have no judge.

@@ -88,7 +88,7 @@ def differences_table(scores: ConditionScores) -> pd.DataFrame:
 def conditions_figure(scores: ConditionScores, title: str = "") -> Figure:
     """A panel for each measure: a point for every seed, and mean and interval over test pictures of each condition.
 
-    Conditions that are not the paper's stand below a line, in another colour.
+    Conditions that are not the paper's stand below a line, in another colour. The figure is neither shown nor saved.
     """
     use_style()
     conditions = list(scores.scores)

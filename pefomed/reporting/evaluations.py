@@ -101,6 +101,9 @@ def evaluations_figure(evaluations: Mapping[str, Mapping], title: str = "", erro
         errors: What the error bars are: `sd` over raters or repeats, as in the paper (none where there is one verdict
             only, such as exact match), or `ci95`, the interval over images.
 
+    Returns:
+        The figure; nothing is shown or saved.
+
     Raises:
         ValueError: There are no evaluations, `errors` is neither, or the questions are of no kind.
     """
@@ -129,6 +132,27 @@ def evaluations_figure(evaluations: Mapping[str, Mapping], title: str = "", erro
         handles, labels, title=f"error bars: {_ERRORS[errors]}", loc="lower center", ncols=min(len(labels), 4)
     )
     return figure
+
+
+def kinds_in_words(evaluations: Mapping[str, Mapping]) -> str:
+    """Alternative text for `evaluations_figure`: what is compared, and for which kind of question it differs most.
+
+    Args:
+        evaluations: As for `accuracy_table`.
+    """
+    panels = [label.lower() for key, label in BREAKDOWNS.items() if _counts(evaluations, key)]
+    text = f"Bars of accuracy by {', '.join(panels)} for {', '.join(evaluations)}."
+    apart: dict[str, dict[str, float]] = {}
+    for key, label in BREAKDOWNS.items():
+        for name in _counts(evaluations, key):
+            means = {one: _of_kind(s[key][name])["mean"] for one, s in evaluations.items() if name in s.get(key, {})}
+            apart[f"{label.lower()} {name}"] = {one: mean for one, mean in means.items() if mean is not None}
+    apart = {kind: means for kind, means in apart.items() if len(means) > 1}
+    if not apart:
+        return text
+    widest = max(apart, key=lambda kind: max(apart[kind].values()) - min(apart[kind].values()))
+    heights = ", ".join(f"{one} {mean:.1f} %" for one, mean in apart[widest].items())
+    return f"{text} They are furthest apart at {widest}: {heights}."
 
 
 def cell(entry: Mapping, digits: int = 1) -> str:

@@ -61,6 +61,7 @@ def f1_by_finding(scores: Mapping, title: str = "") -> Figure:
 
     Returns:
         The figure, one panel for each part of the body; findings that are neither true nor told are left out.
+        Nothing is shown or saved.
 
     Raises:
         ValueError: for scores without findings, or where every text is normal.
@@ -87,6 +88,25 @@ def f1_by_finding(scores: Mapping, title: str = "") -> Figure:
         figure.suptitle(title)
     figure.tight_layout(rect=(0, 0.11, 1, 1))
     return figure
+
+
+def f1_in_words(scores: Mapping) -> str:
+    """Alternative text for `f1_by_finding`: the height of every bar.
+
+    Args:
+        scores: as there.
+
+    Raises:
+        ValueError: for scores without findings.
+    """
+    found = _findings(scores, "the scores")
+    bars = [
+        f"{name} {found['names']['by_finding'][name]['f1']:.0f} and {found['places']['by_finding'][name]['f1']:.0f}"
+        for names in FINDINGS.values()
+        for name in names
+        if name in found["names"]["by_finding"]
+    ]
+    return f"Bars of F1 in per cent, by {' and by '.join(FAMILIES.values())}: {', '.join(bars)}."
 
 
 def _bars(axis: Axes, found: Mapping, names: list[str]) -> None:

@@ -42,6 +42,9 @@ def lexical_figure(
         title: Above all.
         published: Also a line where the paper's two-stage model stands on IU-Xray (Table 5).
 
+    Returns:
+        The figure; nothing is shown or saved.
+
     Raises:
         ValueError: There are no scores.
     """

@@ -100,6 +100,9 @@ def levels_figure(evaluations: Mapping[str, Mapping], title: str = "", published
         title: Above all.
         published: Add the paper's Table 6, with hatched bars.
 
+    Returns:
+        The figure; nothing is shown or saved.
+
     Raises:
         ValueError: As for `levels_table`.
     """

@@ -24,9 +24,10 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
     use_style()
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
     steps = pd.DataFrame(log)
-    sns.lineplot(data=steps, x="step", y="loss", ax=axes[0])
+    marker = "o" if len(steps) == 1 else None  # a line of one point cannot be seen
+    sns.lineplot(data=steps, x="step", y="loss", marker=marker, ax=axes[0])
     axes[0].set(title="Training loss on answer tokens", ylabel="loss (nats per token)", ylim=(0, None))
-    sns.lineplot(data=steps, x="step", y="learning_rate", ax=axes[1])
+    sns.lineplot(data=steps, x="step", y="learning_rate", marker=marker, ax=axes[1])
     axes[1].set(title="Learning rate", ylabel="learning rate", ylim=(0, None))
     if validation and "loss" in validation[0]:
         losses = pd.DataFrame(validation)
@@ -47,3 +48,29 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
     axes[2].set(title="Validation")
     figure.tight_layout()
     return figure
+
+
+def curves_in_words(log: Sequence[Mapping], validation: Sequence[Mapping]) -> str:
+    """Alternative text for `training_curves`: where its curves begin and end.
+
+    Args:
+        log: as there.
+        validation: as there.
+    """
+    rates = [row["learning_rate"] for row in log]
+    texts = [
+        f"training loss {_ends(log, 'loss', 2)}",
+        f"learning rate at most {max(rates):.1e}, at the end {rates[-1]:.1e}",
+    ]
+    if not validation:
+        texts.append("no validation")
+    elif "loss" in validation[0]:
+        texts.append(f"validation loss {_ends(validation, 'loss', 2)}")
+    else:
+        texts.append(f"exact match on validation questions in per cent {_ends(validation, 'exact_match', 1)}")
+    return f"Three panels of curves: {'; '.join(texts)}."
+
+
+def _ends(rows: Sequence[Mapping], key: str, digits: int) -> str:
+    ends = rows[:1] if len(rows) == 1 else (rows[0], rows[-1])
+    return ", ".join(f"{row[key]:.{digits}f} at step {row['step']}" for row in ends)

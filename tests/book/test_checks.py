@@ -34,6 +34,9 @@ LISTED = pages(REPOSITORY)
         "it gains 3 percentage points",
         "```{note}\nIt has 61.2 in a note.\n```",
         "<!-- typed: 1.5 is a setting -->\nrank 1.5\n\nscore 61.2",
+        "```{exercise}\n:label: one\n\nHow much?\n```\n\nIt has 61.2.\n\n```{solution} one\nMuch.\n```",
+        "````{solution-start} one\n:class: dropdown\n````\n\nIt has 61.2.\n\n```{solution-end}\n```",
+        "````{solution} one\n```python\nx = 0.5\n```\nIt has 61.2.\n````",
     ],
 )
 def test_a_number_typed_by_hand_is_found(text):
@@ -49,7 +52,9 @@ def test_a_number_typed_by_hand_is_found(text):
         "```python\nx = 0.5\n```",
         "[arXiv 2401.02797](https://arxiv.org/abs/2401.02797), Python 3.11, transformers 5.23.0, CC BY 4.0",
         "<!-- typed: the paper's own setting -->\na dropout of 0.05",
-        "a 95 % interval",
+        "a 95 % interval, and the 95 %\ninterval",
+        "````{solution} one\n```python\nx = 0.5\n\ny = 61 %\n```\n````",
+        "```{index} 0.5\n```\n\n~~~\n0.5\n```\n0.5\n~~~",
         "see 3.0b and v2.1",
     ],
 )

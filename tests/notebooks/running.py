@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+FIGURE = re.compile(
+    r'<figure class="run-figure"><img [^>]*alt="([^"]*)"[^>]*><figcaption>(.*?)</figcaption></figure>', re.S
+)
+PIXELS = re.compile(r"(?<=base64,)[\w+/=]+")
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(home|Users|root|tmp|mnt|opt|var|usr|work|srv)/\w|[A-Z]:\\\\\w")
 
@@ -33,13 +37,24 @@ def visible(notebook) -> str:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             texts += [output.get("text", ""), *output.get("traceback", [])]
-            texts += ["".join(value) for kind, value in data.items() if kind.startswith("text/")]
+            texts += [PIXELS.sub("", "".join(value)) for kind, value in data.items() if kind.startswith("text/")]
     return "\n".join(texts)
 
 
 def pictures(notebook) -> int:
-    """How many figures the executed notebook shows."""
-    return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    """How many figures the executed notebook shows, each with a caption and a text for those who do not see it."""
+    texts = [found.groups() for data in _outputs(notebook) for found in FIGURE.finditer(data.get("text/html", ""))]
+    assert all(alt.strip() and caption.strip() and alt != caption for alt, caption in texts), texts
+    return len(texts)
+
+
+def bare_pictures(notebook) -> int:
+    """How many figures it shows as pixels alone, without a caption and such a text."""
+    return sum(any(kind.startswith("image/") for kind in data) for data in _outputs(notebook))
+
+
+def _outputs(notebook) -> list[dict]:
+    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from running import ABSOLUTE_PATH, run_notebook
+from running import ABSOLUTE_PATH, PIXELS, bare_pictures, pictures, run_notebook
 
 nbformat = pytest.importorskip("nbformat")
 
@@ -22,7 +22,11 @@ def outputs(folder: Path) -> str:
     for cell in nbformat.read(folder / "out.ipynb", as_version=4).cells:
         for output in cell.get("outputs", []):
             texts += [output.get("text", ""), *output.get("traceback", [])]
-            texts += ["".join(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+            texts += [
+                PIXELS.sub("", "".join(value))
+                for kind, value in output.get("data", {}).items()
+                if kind.startswith("text/")
+            ]
     return "\n".join(texts)
 
 
@@ -73,6 +77,8 @@ def test_answered_runs_are_read_without_any_training(tmp_path):
                 )
     finished = papermill(tmp_path, runs_dir="given", task="report")
     assert finished.returncode == 0, finished.stderr[-3000:]
+    notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert (pictures(notebook), bare_pictures(notebook)) == (2, 0), "one figure for each ablation"
     shown = outputs(tmp_path)
     assert "report-100: phantoms, 9 texts, 6 findings, about 9 pictures" in shown
     assert "40.0 (" in shown and "+40.0, +40.0, +40.0" in shown

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from running import ABSOLUTE_PATH, pictures, rows_of, run_notebook, visible
+from running import ABSOLUTE_PATH, bare_pictures, pictures, rows_of, run_notebook, visible
 from server import Server
 
 from pefomed.judge.offline import OFFLINE_NAME
@@ -59,6 +59,7 @@ def executed(request, tmp_path_factory):
 def test_it_shows_its_figures_and_the_papers_lines(executed):
     name, _, notebook = executed
     assert pictures(notebook) == {"evaluate_vqa": 1, "judge_vqa": 1, "evaluate_report": 1, "judge_report": 2}[name]
+    assert bare_pictures(notebook) == 0
     assert "(paper, Table " in visible(notebook)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from running import ABSOLUTE_PATH, pictures, rows_of, run_notebook, visible
+from running import ABSOLUTE_PATH, bare_pictures, pictures, rows_of, run_notebook, visible
 
 from pefomed.human.sheet_import import import_sheets
 from pefomed.human.sheets import RATINGS_SHEET, SCORE
@@ -107,7 +107,7 @@ def test_it_runs_to_its_end_and_leaves_its_files(request, name, figures):
     out = left_in(folder)
     assert {path.name for path in out.iterdir() if path.is_file()} == FILES | {"ratings_simulated.jsonl"}
     assert len(list((out / "sheets").glob("ratings_*.xlsx"))) == RATERS
-    assert pictures(notebook) == figures
+    assert (pictures(notebook), bare_pictures(notebook)) == (figures, 0)
 
 
 @pytest.mark.parametrize("name", ["answers", "reports"])

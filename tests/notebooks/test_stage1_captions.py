@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import ABSOLUTE_PATH, pictures, rows_of, run_notebook, visible
+from running import ABSOLUTE_PATH, bare_pictures, pictures, rows_of, run_notebook, visible
 
 nbformat = pytest.importorskip("nbformat")
 
@@ -39,7 +39,7 @@ def test_a_mixture_given_as_a_table_runs_to_its_end(executed):
     plan = json.loads((run / "plan.json").read_text())
     assert [(s["name"], s["rows"], s["ratio"]) for s in plan["sources"]] == [("phantoms", 24, 60), ("shapes", 32, 40)]
     assert json.loads((run / "settings.json").read_text())["dataset"] == "mixture", "the test took the run's place"
-    assert pictures(notebook) == 3
+    assert (pictures(notebook), bare_pictures(notebook)) == (3, 0)
 
 
 def test_captions_before_and_after_are_of_the_same_held_out_pictures(executed):
@@ -139,4 +139,4 @@ def test_a_data_set_without_validation_and_test_runs_to_its_end(shared, tmp_path
     assert "nothing, since no data set of captions here has a test split" in visible(notebook)
     assert "Put the figure into words." in visible(notebook)
     assert (tmp_path / "runs" / "stage1_captions" / "adapter").is_dir()
-    assert pictures(notebook) == 2
+    assert (pictures(notebook), bare_pictures(notebook)) == (2, 0)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from running import ABSOLUTE_PATH, pictures, rows_of, run_notebook, visible
+from running import ABSOLUTE_PATH, bare_pictures, pictures, rows_of, run_notebook, visible
 
 from pefomed.data.phantoms import png
 from pefomed.embedded.phantoms import draw_phantom
@@ -34,6 +34,7 @@ def test_the_embedded_default_runs_to_its_end(executed):
     assert len(reports) == 24 and {(row["task"], row["condition"]) for row in reports} == {("report", "stage2")}
     assert all("stopped" in row and row["instruction"].startswith("[report] ") for row in reports)
     assert pictures(notebook) in (3, 4)  # without a finding, true or told, there are no bars to draw
+    assert bare_pictures(notebook) == 0
 
 
 def test_what_it_shows_is_what_the_files_say(executed):
@@ -99,7 +100,7 @@ def test_reports_of_iu_xray_run_to_their_end(shared, tmp_path):
     assert len(rows_of(run / "predictions.jsonl")) == 16, "a row for each view"
     notebook = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert "findings are known of phantoms only" in visible(notebook)
-    assert pictures(notebook) == 3
+    assert (pictures(notebook), bare_pictures(notebook)) == (3, 0)
     assert str(tmp_path) not in (run / "run.json").read_text() + visible(notebook)
 
 
@@ -137,5 +138,5 @@ def test_of_credentialed_data_it_shows_numbers_only(tmp_path):
     assert len(reports) == 4 and all("zebra" in row["answer"] for row in reports)
     assert "zebra" not in json.dumps(notebook)
     assert not [row for row in reports if row["prediction"] and row["prediction"] in json.dumps(notebook)]
-    assert pictures(notebook) == 1, "the curves and nothing else"
+    assert (pictures(notebook), bare_pictures(notebook)) == (1, 0), "the curves and nothing else"
     assert f"texts: {len(reports)}" in visible(notebook)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from running import ABSOLUTE_PATH, run_notebook, visible
+from running import ABSOLUTE_PATH, bare_pictures, pictures, run_notebook, visible
 
 nbformat = pytest.importorskip("nbformat")
 
@@ -28,8 +28,7 @@ def test_the_embedded_default_runs_to_its_end(executed):
     assert {"predictions_zero_shot.jsonl", "predictions_blank.jsonl", "predictions_shuffled.jsonl"} <= names
     assert not [name for name in names if name.endswith(".partial")]
     assert json.loads((run / "metrics.json").read_text())["n"]["overall"] == 48
-    pictures = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert len(pictures) == 4
+    assert (pictures(notebook), bare_pictures(notebook)) == (4, 0)
 
 
 def test_what_it_shows_is_what_the_files_say(executed):

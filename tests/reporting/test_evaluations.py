@@ -5,7 +5,7 @@ import pytest
 
 from pefomed.metrics.verdicts import Verdict, verdict_scores
 from pefomed.metrics.vqa import vqa_scores
-from pefomed.reporting.evaluations import accuracy_table, evaluations_figure, kinds_table
+from pefomed.reporting.evaluations import accuracy_table, evaluations_figure, kinds_in_words, kinds_table
 from pefomed.reporting.report_evaluations import (
     level_counts_table,
     levels_figure,
@@ -103,6 +103,16 @@ def test_bars_and_error_bars_stand_at_the_scores():
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(evaluations())
     assert "standard deviation" in legend.get_title().get_text()
+
+
+def test_the_figure_in_words_names_where_the_evaluations_are_furthest_apart():
+    words = kinds_in_words(evaluations())
+    assert words.startswith("Bars of accuracy by question type, organ for exact match, offline stand-in, 2 simulated")
+    assert words.endswith(
+        "apart at question type PRES: exact match 50.0 %, offline stand-in 100.0 %, 2 simulated raters 87.5 %."
+    )
+    alone = kinds_in_words({"exact match": evaluations()["exact match"]})
+    assert alone == "Bars of accuracy by question type, organ for exact match."
 
 
 def bars_of(axis):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from pefomed.metrics import vqa_scores
-from pefomed.reporting.accuracy import accuracy_by_kind, condition_table
+from pefomed.reporting.accuracy import accuracy_by_kind, accuracy_in_words, condition_table
 from pefomed.reporting.examples import pick_examples, show_examples, show_texts
-from pefomed.reporting.training import training_curves
+from pefomed.reporting.training import curves_in_words, training_curves
 
 
 def picture(colour: int) -> dict:
@@ -81,6 +81,26 @@ def test_bars_stand_at_the_scores():
     heights = sorted(bar.get_height() for bar in figure.axes[0].patches)
     assert heights == [0.0, 100.0]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["ORGAN", "PRES"]
+    assert [text.get_color() for text in figure.axes[0].texts] == ["black", "white"], "white on white"
+
+
+def test_bars_in_words_are_the_bars():
+    words = accuracy_in_words(scores())
+    assert (
+        words
+        == "Bars of exact match in per cent. Question type: ORGAN 0, PRES 100. Organ: CHEST 50. Phrasing: freeform 50."
+    )
+
+
+def test_curves_in_words_say_where_they_begin_and_end():
+    log = [{"step": s, "loss": 3.0 / s, "learning_rate": rate} for s, rate in ((1, 1e-4), (10, 1e-3), (20, 5e-4))]
+    told = "Three panels of curves: training loss 3.00 at step 1, 0.15 at step 20; "
+    told += "learning rate at most 1.0e-03, at the end 5.0e-04; "
+    assert curves_in_words(log, []) == f"{told}no validation."
+    losses = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.5}]
+    assert curves_in_words(log, losses) == f"{told}validation loss 2.00 at step 10, 1.50 at step 20."
+    matches = [{"step": 20, "exact_match": 50.0, "open": None, "closed": 60.0}]
+    assert curves_in_words(log, matches).endswith("exact match on validation questions in per cent 50.0 at step 20.")
 
 
 def test_curves_show_every_logged_step():
@@ -90,6 +110,7 @@ def test_curves_show_every_logged_step():
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 10, 20]
     assert {text.get_text() for text in figure.axes[2].get_legend().get_texts()} == {"open", "closed", "all"}
     assert len(training_curves(log, []).axes[2].lines) == 0
+    assert [axis.lines[0].get_marker() for axis in training_curves(log[:1], []).axes[:2]] == ["o", "o"]
 
 
 def test_a_loss_of_captions_is_drawn_with_the_step_that_was_kept():

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from pefomed.metrics import finding_scores, report_scores
-from pefomed.reporting.findings import f1_by_finding, findings_table
+from pefomed.reporting.findings import f1_by_finding, f1_in_words, findings_table
 
 
 def rows(told: str) -> list[dict]:
@@ -57,6 +57,13 @@ def test_bars_stand_at_the_scores():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["name", "name, side and place"]
 
 
+def test_bars_in_words_are_the_bars():
+    scores = finding_scores([{**one, "prediction": one["answer"].replace("left", "right")} for one in rows("")])
+    assert f1_in_words(scores) == (
+        "Bars of F1 in per cent, by name and by name, side and place: pneumothorax 100 and 0, ascites 100 and 100."
+    )
+
+
 def test_intervals_are_drawn():
     mixed = rows("")
     mixed[0]["prediction"] = "clear."
@@ -74,6 +81,8 @@ def test_mistakes():
         findings_table({"zero-shot": other})
     with pytest.raises(ValueError, match="the scores: there are no scores of findings"):
         f1_by_finding(other)
+    with pytest.raises(ValueError, match="the scores: there are no scores of findings"):
+        f1_in_words(other)
     with pytest.raises(ValueError, match="no finding is true or told"):
         f1_by_finding(finding_scores([{**one, "answer": "clear."} for one in rows("clear.")]))
 
