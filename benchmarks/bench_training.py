@@ -10,7 +10,8 @@
 wide, 6 layers each, a vocabulary of 32,000, 256 image tokens, 10 questions a picture of 40 text tokens, 24 of them
 alike. `phantoms` is the shipped base on drawn pictures, 8 questions each. `full` is the paper's size with sequences as
 in VQA-RAD: 43 tokens of prompt, 4 of answer. `growth` follows the cost from 1 to 40 questions a picture, 64 to 1,024
-image tokens, and 10 to 1,000 pictures of 64 image tokens. The roofline sets the operations that the formulas of
+image tokens, and 10 to 1,000 pictures of 64 image tokens; `single` is one question a picture, where sharing must cost
+nothing. The roofline sets the operations that the formulas of
 `paper_scale.py` give for the batches as they were against measured products of large matrices.
 
 Finished measurements are kept beside the output in `.training.json.part`: killed and started again, it goes on.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from pefomed.files import read_json, write_json
 from pefomed.run_record import installed_versions
-from pefomed.throughput import DEVICES, OURS, Case, Effort, Variant, compare, matmul_apart
+from pefomed.throughput import DEVICES, OURS, Case, Effort, Variant, compare, matmul_apart, measured_apart
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -39,7 +40,7 @@ PLAIN_BATCHES = {"synthetic": (1, 4, 8, 16), "phantoms": (1, 16), "full": (1, 4,
 CACHED_BATCHES = {"synthetic": (1,), "phantoms": (16,), "full": (8, 16)}
 SHARED_BATCHES = {"synthetic": (10,), "phantoms": (16,), "full": (20, 40, 80, 160)}
 SAME_LOSS = "cached+logits at labels"
-GROWTH_NAMES = {"cached": "cached", SAME_LOSS: "cached_same_loss"}
+SINGLE_TURNS = 5
 EPOCHS = (1, 3, 50)
 GROWTH_BATCH = 10  # questions a step of the shared variants, or the next multiple of the questions a picture
 VQA_RAD = {"questions": 3064, "pictures": 314, "epochs": 50}  # training rows as the paper counts them
@@ -107,13 +108,12 @@ def stage2_minutes(result: dict) -> dict:
 def grown(case: Case, others: Sequence[str], given: argparse.Namespace, kept: Path) -> dict:
     """One point of the growth: plain and cached at batch size 1, shared at `GROWTH_BATCH` or a little more."""
     batch = case.questions * -(-GROWTH_BATCH // case.questions)
-    sizes = {"plain": 1, "cached": 1, SAME_LOSS: batch, OURS: batch}
+    sizes = {"plain": 1, "cached": 1, OURS: batch}
     variants = [Variant(kind, sizes[kind]) for kind in ("plain", *others, OURS)]
-    repeats = 3 if SAME_LOSS in others else 1  # a few per cent are asked about there
-    found = compare(case, variants, repeats, Effort(given.seconds / 2, steps=1), EPOCHS, kept)["variants"]
+    found = compare(case, variants, 1, Effort(given.seconds / 2, steps=1), EPOCHS, kept)["variants"]
     plain, ours = found["plain-1"], found[OURS]
     saved = 1 / plain["questions_per_second"] - 1 / ours["questions_per_second"]
-    names = {"plain": plain, **{GROWTH_NAMES[kind]: found[kind] for kind in others}, "shared": ours}
+    names = {"plain": plain, **{kind: found[kind] for kind in others}, "shared": ours}
     row = {name: one["questions_per_second"] for name, one in names.items()}
     return row | {
         "batch_size": {name: one["batch_size"] for name, one in names.items()},
@@ -128,16 +128,33 @@ def grown(case: Case, others: Sequence[str], given: argparse.Namespace, kept: Pa
     }
 
 
+def single(given: argparse.Namespace, kept: Path) -> dict:
+    """With one question a picture there is nothing to share: whether the attempt costs anything, by the same loss.
+
+    A few per cent are asked about, so that each turn measures longer than elsewhere.
+    """
+    case, effort = replace(CASES["synthetic"], questions=1), Effort(2 * given.seconds, steps=3)
+    variants = {"cached_same_loss": Variant(SAME_LOSS, GROWTH_BATCH), "shared": Variant(OURS, GROWTH_BATCH)}
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(SINGLE_TURNS):
+        for name, variant in variants.items():
+            one = measured_apart(case, variant, effort, turn, kept)
+            speeds[name].append(round(1 / one["seconds_per_question"], 3))
+        print(f"one question a picture: { ({name: speeds[name][-1] for name in speeds}) } questions/s", flush=True)
+    cached, shared = (sorted(speeds[name])[SINGLE_TURNS // 2] for name in ("cached_same_loss", "shared"))
+    ratios = [
+        round(ours / theirs, 3) for ours, theirs in zip(speeds["shared"], speeds["cached_same_loss"], strict=True)
+    ]
+    return {"questions_per_second": speeds, "ratio": round(shared / cached, 3), "ratios_by_turn": ratios}
+
+
 def growth(given: argparse.Namespace, kept: Path) -> dict:
     """How cost grows with questions a picture, image tokens and pictures."""
     base = CASES["synthetic"]
     found: dict[str, list[dict]] = {"questions": [], "image_tokens": [], "pictures": []}
     for questions in (1, 3, 10, 40):
         case = replace(base, questions=questions, pictures=base.pictures if questions > 3 else 20)
-        others = ("cached", SAME_LOSS) if questions == 1 else ("cached",)
-        found["questions"].append({"questions": questions} | grown(case, others, given, kept))
-    single = found["questions"][0]
-    single["shared_to_cached_same_loss"] = round(single["shared"] / single["cached_same_loss"], 3)
+        found["questions"].append({"questions": questions} | grown(case, ("cached",), given, kept))
     for tokens in (64, 256, 1024):
         case = replace(base, image_tokens=tokens)
         found["image_tokens"].append({"image_tokens": tokens} | grown(case, ("cached",), given, kept))
@@ -173,7 +190,7 @@ def sized(name: str, given: argparse.Namespace) -> Case:
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=(*CASES, "growth"), help="default: all but full")
+    parser.add_argument("--case", choices=(*CASES, "growth", "single"), help="default: all but full")
     for name in ("pictures", "questions", "image-tokens", "text-tokens", "layers", "width"):
         parser.add_argument(f"--{name}", type=int, help="in place of the case's own")
     parser.add_argument("--plain-batches", type=int, nargs="+")
@@ -192,8 +209,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     trial = trial or (given.case == "full" and given.device != "cuda")
     if trial and given.out == RESULTS:
         parser.error(f"--out is needed for other sizes than the cases' own: {RESULTS.name} is for these")
-    if given.case == "growth" and (trial or given.device == "cuda"):
-        parser.error("--case growth has sizes of its own and runs on the CPU")
+    if given.case in ("growth", "single") and (trial or given.device == "cuda"):
+        parser.error(f"--case {given.case} has sizes of its own and runs on the CPU")
     return given
 
 
@@ -203,9 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = given.out.with_name(f".{given.out.name}.part")
     result = read_json(given.out) if given.out.is_file() else {}
     cases = result.setdefault("cases", {})
-    for name in [given.case] if given.case else ["synthetic", "phantoms", "growth"]:
-        if name == "growth":
-            result["growth"] = growth(given, kept)
+    for name in [given.case] if given.case else ["synthetic", "phantoms", "growth", "single"]:
+        if name in ("growth", "single"):
+            result[name] = {"growth": growth, "single": single}[name](given, kept)
         else:
             cases[name] = measured_case(name, given, kept)
             cases[name] |= {"packages": installed_versions(PACKAGES)}

@@ -56,7 +56,7 @@ def test_run_again_it_trains_nothing_anew(executed):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"nosuch": 3}, "unknown parameter: nosuch; choose from base_dir, controls, data_dir"),
+        ({"nosuch": 3}, "unknown parameter: nosuch; choose from base_dir, batch_size, controls"),
         ({"epochs": "many"}, "parameter epochs must be int, not 'many'"),
         ({"preset": "huge"}, "parameter preset must be one of 'tiny', 'paper', not 'huge'"),
         ({"data_dir": "/data/of/mine"}, "parameter data_dir must be a relative path"),
