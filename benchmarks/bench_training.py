@@ -10,9 +10,9 @@
 wide, 6 layers each, a vocabulary of 32,000, 256 image tokens, 10 questions a picture of 40 text tokens, 24 of them
 alike. `phantoms` is the shipped base on drawn pictures, 8 questions each. `full` is the paper's size with sequences as
 in VQA-RAD: 43 tokens of prompt, 4 of answer. `growth` follows the cost from 1 to 40 questions a picture, 64 to 1,024
-image tokens, and 10 to 1,000 pictures of 64 image tokens; `single` is one question a picture, where sharing must cost
-nothing. The roofline sets the operations that the formulas of
-`paper_scale.py` give for the batches as they were against measured products of large matrices.
+image tokens, and 10 to 1,000 pictures of 64 image tokens; `single` is one question a picture, where
+sharing must cost nothing. The roofline sets the operations that the formulas of `paper_scale.py` give for the batches
+as they were against measured products of large matrices.
 
 Finished measurements are kept beside the output in `.training.json.part`: killed and started again, it goes on.
 """
@@ -23,10 +23,11 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from pefomed.files import read_json, write_json
 from pefomed.run_record import installed_versions
-from pefomed.throughput import DEVICES, OURS, Case, Effort, Variant, compare, matmul_apart, measured_apart
+from pefomed.throughput import DEVICES, OURS, Case, Effort, Variant, alternate_apart, compare, matmul_apart
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -39,8 +40,7 @@ PLAIN_BATCHES = {"synthetic": (1, 4, 8, 16), "phantoms": (1, 16), "full": (1, 4,
 # Where several are tried, the fastest that needs no more memory than plain at its best stands for the kind.
 CACHED_BATCHES = {"synthetic": (1,), "phantoms": (16,), "full": (8, 16)}
 SHARED_BATCHES = {"synthetic": (10,), "phantoms": (16,), "full": (20, 40, 80, 160)}
-SAME_LOSS = "cached+logits at labels"
-SINGLE_TURNS = 5
+SINGLE_TURNS = 10
 EPOCHS = (1, 3, 50)
 GROWTH_BATCH = 10  # questions a step of the shared variants, or the next multiple of the questions a picture
 VQA_RAD = {"questions": 3064, "pictures": 314, "epochs": 50}  # training rows as the paper counts them
@@ -129,23 +129,12 @@ def grown(case: Case, others: Sequence[str], given: argparse.Namespace, kept: Pa
 
 
 def single(given: argparse.Namespace, kept: Path) -> dict:
-    """With one question a picture there is nothing to share: whether the attempt costs anything, by the same loss.
-
-    A few per cent are asked about, so that each turn measures longer than elsewhere.
-    """
-    case, effort = replace(CASES["synthetic"], questions=1), Effort(2 * given.seconds, steps=3)
-    variants = {"cached_same_loss": Variant(SAME_LOSS, GROWTH_BATCH), "shared": Variant(OURS, GROWTH_BATCH)}
-    speeds: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(SINGLE_TURNS):
-        for name, variant in variants.items():
-            one = measured_apart(case, variant, effort, turn, kept)
-            speeds[name].append(round(1 / one["seconds_per_question"], 3))
-        print(f"one question a picture: { ({name: speeds[name][-1] for name in speeds}) } questions/s", flush=True)
-    cached, shared = (sorted(speeds[name])[SINGLE_TURNS // 2] for name in ("cached_same_loss", "shared"))
-    ratios = [
-        round(ours / theirs, 3) for ours, theirs in zip(speeds["shared"], speeds["cached_same_loss"], strict=True)
-    ]
-    return {"questions_per_second": speeds, "ratio": round(shared / cached, 3), "ratios_by_turn": ratios}
+    """With one question a picture there is nothing to share: whether the attempt costs anything, by the same loss."""
+    seconds = alternate_apart(replace(CASES["synthetic"], questions=1), GROWTH_BATCH, SINGLE_TURNS, kept)
+    cached, shared = (median(seconds[name]) for name in ("cached", "shared"))
+    found = {"cached": round(1 / cached, 3), "shared": round(1 / shared, 3), "ratio": round(cached / shared, 3)}
+    print(f"one question a picture: {found}", flush=True)
+    return found | {"batch_size": GROWTH_BATCH, "seconds": seconds}
 
 
 def growth(given: argparse.Namespace, kept: Path) -> dict:

@@ -199,6 +199,12 @@ def matmul_apart(case: Case, kept: str | Path | None = None) -> float:
     return _kept_or_made(arguments, case.threads, " ".join(arguments), kept)["gflops"]
 
 
+def alternate_apart(case: Case, batch_size: int, turns: int, kept: str | Path | None = None) -> dict[str, list[float]]:
+    """`pefomed.throughput_measure.alternate` in another process."""
+    asked = json.dumps({"case": asdict(case), "batch_size": batch_size, "turns": turns})
+    return _kept_or_made(["--alternate", asked], case.threads, asked, kept)
+
+
 def _kept_or_made(arguments: list[str], threads: int, name: str, kept: str | Path | None) -> dict:
     before = read_json(kept) if kept and Path(kept).is_file() else {}
     if name not in before:
@@ -273,6 +279,7 @@ def answered(arguments: Sequence[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description="One measurement for pefomed.throughput, as a line of JSON.")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--measure", type=json.loads, help="JSON with case, variant and effort")
+    asked.add_argument("--alternate", type=json.loads, help="JSON with case, batch_size and turns")
     asked.add_argument("--matmul", choices=tuple(DEVICES), help="matrix products on this device")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -280,6 +287,8 @@ def answered(arguments: Sequence[str] | None = None) -> dict:
 
     if given.matmul:
         return {"gflops": throughput_measure.matmul_gflops(given.matmul, given.threads)}
+    if given.alternate:
+        return throughput_measure.alternate(**given.alternate | {"case": Case(**given.alternate["case"])})
     case, variant, effort = (given.measure[name] for name in ("case", "variant", "effort"))
     return throughput_measure.measure(Case(**case), Variant(**variant), Effort(**effort))
 

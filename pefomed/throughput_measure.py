@@ -7,10 +7,9 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import datasets
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -18,17 +17,19 @@ from transformers import PrinterCallback, TrainerCallback
 
 from pefomed.model.adapters import fresh_adapter
 from pefomed.model.configuration import PefomedConfig
-from pefomed.model.processing import IGNORE_LABEL, PefomedProcessor
+from pefomed.model.processing import IGNORE_LABEL
 from pefomed.procedure import CLEAN
 from pefomed.throughput import DEVICES, KINDS, Case, Effort, Variant
 from pefomed.throughput_cases import build
 from pefomed.training.collator import TrainingCollator, encode_row
 from pefomed.training.features import filled_store
 from pefomed.training.prefix import PrefixCollator
+from pefomed.training.stages import Stage
 from pefomed.training.tower import ParkTower
 from pefomed.training.trainer import PefomedTrainer, sft_config
 
 ENDLESS = 10_000  # steps; the clock ends the training
+TURN = 4  # steps of `alternate`
 CHECKED = 4  # questions whose loss is taken before any step
 
 
@@ -116,55 +117,16 @@ def measure(case: Case, variant: Variant, effort: Effort) -> dict:
     Raises:
         ValueError: the device is not there, or another one is, which trl would take.
     """
-    if (case.device == "cuda") != torch.cuda.is_available():
-        raise ValueError(f"device {case.device}: CUDA is {'' if torch.cuda.is_available() else 'not '}available here")
-    torch.set_num_threads(case.threads)
-    PartialState(cpu=case.device == "cpu")
+    _choose_device(case)
+    clock = StepClock(effort, _clock(case))
     try:
-        return _measure(case, variant, effort)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer, encode_seconds = _trainer(case, variant, folder)
+            trainer.add_callback(clock)
+            loss = trainer.loss_before(min(CHECKED, len(trainer.train_dataset)))
+            trainer.train()
     except torch.cuda.OutOfMemoryError:
         return {"out_of_memory": True}
-
-
-def _measure(case: Case, variant: Variant, effort: Effort) -> dict:
-    cached, shared, at_labels = KINDS[variant.kind]
-    model, processor, rows, recipe = build(case)
-    budget = max(recipe.token_budget, case.image_tokens + 768)  # the default leaves no room behind 1,024 image tokens
-    # `shared_prefix` in all: it is the collator that shares, and the order of questions is then the same.
-    changes = {"batch_size": variant.batch_size, "gradient_accumulation": 1, "shared_prefix": True}
-    changes |= {"epochs": 1, "steps_per_epoch": ENDLESS, "save_steps": ENDLESS, "gradient_checkpointing": False}
-    stage = replace(recipe, **changes)
-    adapted = fresh_adapter(model, stage.lora_r, stage.lora_alpha, stage.lora_dropout)
-    collator = TrainingCollator(processor, max_text_tokens=stage.max_text_tokens)
-    if shared:
-        width = model.config.text_config.hidden_size
-        collator = PrefixCollator(**vars(collator), token_budget=budget, hidden_size=width)
-    now, encode_seconds, callbacks = _clock(case), 0.0, []
-    if cached:
-        begun = now()[0]
-        collator.features = filled_store(adapted.get_base_model().model, collator, [rows], None, 32.0, False)
-        encode_seconds = now()[0] - begun
-        callbacks += [ParkTower(model.model.vision_tower)] if case.device != "cpu" else []
-    else:
-        for row in rows.select(range(0, len(rows), case.questions)):
-            collator.store.pixels(row["image"], row["id"])
-    clock = StepClock(effort, now)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = sft_config(stage, folder, 0, len(rows), 0, case.device == "cpu")
-        arguments.save_strategy = "no"
-        trainer = MeasuredTrainer(
-            everywhere=not at_labels,
-            model=adapted,
-            args=arguments,
-            train_dataset=rows,
-            data_collator=collator,
-            processing_class=processor,
-            callbacks=[*callbacks, clock],
-            stage=stage,
-        )
-        trainer.remove_callback(PrinterCallback)
-        loss = trainer.loss_before(min(CHECKED, len(rows)))
-        trainer.train()
     seconds, wall = clock.per_question(variant.batch_size)
     work = trainer.work[effort.warm_up :]
     asked = len(work) * variant.batch_size
@@ -177,8 +139,97 @@ def _measure(case: Case, variant: Variant, effort: Effort) -> dict:
         "first_step_loss": trainer.state.log_history[0]["loss"],
         "steps": len(work),
         "work": {name: round(float(sum(step[name] for step in work)) / asked, 3) for name in work[0]},
-        "sizes": _sizes(case, processor, rows, model.config),
+        "sizes": _sizes(case, trainer),
     }
+
+
+def alternate(case: Case, batch_size: int, turns: int) -> dict[str, list[float]]:
+    """Shares pictures in some steps and not in others of one training, to tell a few per cent apart.
+
+    Features are kept and logits taken at labels throughout. Two processes differ by more than that, whatever they do.
+    Of each turn of four steps the inner two count, since a batch is put together while the one before it is trained.
+
+    Returns:
+        Seconds a question of each counted step, for "cached" and "shared".
+    """
+    _choose_device(case)
+    now = _clock(case)
+    clock = StepClock(Effort(0.0, steps=2 * TURN * turns - 1, warm_up=1), now)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, _ = _trainer(case, Variant("cached+logits at labels", batch_size), folder)
+        trainer.add_callback(clock)
+        alone = trainer.data_collator
+        trainer.data_collator = InTurn([alone, _sharing(alone, case, trainer.stage, trainer.model.config)])
+        trainer.train()
+    seconds: dict[str, list[float]] = {"cached": [], "shared": []}
+    for step in range(1, len(clock.ends)):
+        if step % TURN in (1, 2):
+            name = ("cached", "shared")[step // TURN % 2]
+            seconds[name].append((clock.ends[step][0] - clock.ends[step - 1][0]) / batch_size)
+    return seconds
+
+
+@dataclass
+class InTurn:
+    """Collates `TURN` batches in one way, then as many in the next."""
+
+    collators: Sequence[Callable[[list[dict]], dict]]
+    calls: int = 0
+
+    def __call__(self, rows: list[dict]) -> dict:
+        chosen = self.collators[self.calls // TURN % len(self.collators)]
+        self.calls += 1
+        return chosen(rows)
+
+
+def _choose_device(case: Case) -> None:
+    if (case.device == "cuda") != torch.cuda.is_available():
+        raise ValueError(f"device {case.device}: CUDA is {'' if torch.cuda.is_available() else 'not '}available here")
+    torch.set_num_threads(case.threads)
+    PartialState(cpu=case.device == "cpu")
+
+
+def _sharing(collator: TrainingCollator, case: Case, stage: Stage, config: PefomedConfig) -> PrefixCollator:
+    """The same collator with a picture's questions behind one copy of it."""
+    budget = max(stage.token_budget, case.image_tokens + 768)  # the default leaves no room behind 1,024 image tokens
+    return PrefixCollator(**vars(collator), token_budget=budget, hidden_size=config.text_config.hidden_size)
+
+
+def _trainer(case: Case, variant: Variant, folder: str) -> tuple[MeasuredTrainer, float]:
+    """What trains a variant, its pictures decoded or encoded, and the seconds of the encoding."""
+    cached, shared, at_labels = KINDS[variant.kind]
+    model, processor, rows, recipe = build(case)
+    # `shared_prefix` in all: it is the collator that shares, and the order of questions is then the same.
+    changes = {"batch_size": variant.batch_size, "gradient_accumulation": 1, "shared_prefix": True}
+    changes |= {"epochs": 1, "steps_per_epoch": ENDLESS, "save_steps": ENDLESS, "gradient_checkpointing": False}
+    stage = replace(recipe, **changes)
+    adapted = fresh_adapter(model, stage.lora_r, stage.lora_alpha, stage.lora_dropout)
+    collator = TrainingCollator(processor, max_text_tokens=stage.max_text_tokens)
+    if shared:
+        collator = _sharing(collator, case, stage, model.config)
+    now, encode_seconds, callbacks = _clock(case), 0.0, []
+    if cached:
+        begun = now()[0]
+        collator.features = filled_store(adapted.get_base_model().model, collator, [rows], None, 32.0, False)
+        encode_seconds = now()[0] - begun
+        callbacks += [ParkTower(model.model.vision_tower)] if case.device != "cpu" else []
+    else:
+        for row in rows.select(range(0, len(rows), case.questions)):
+            collator.store.pixels(row["image"], row["id"])
+    arguments = sft_config(stage, folder, 0, len(rows), 0, case.device == "cpu")
+    arguments.save_strategy = "no"
+    trainer = MeasuredTrainer(
+        everywhere=not at_labels,
+        model=adapted,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=collator,
+        processing_class=processor,
+        callbacks=callbacks,
+        stage=stage,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer, encode_seconds
 
 
 def _clock(case: Case) -> Callable[[], tuple[float, float]]:
@@ -200,10 +251,10 @@ def _peak_mb(case: Case) -> float:
     return round((on_cpu if case.device == "cpu" else torch.cuda.max_memory_allocated()) / 1e6, 1)
 
 
-def _sizes(case: Case, processor: PefomedProcessor, rows: datasets.Dataset, config: PefomedConfig) -> dict:
+def _sizes(case: Case, trainer: MeasuredTrainer) -> dict:
     """What was trained on, as it came out."""
-    rng = np.random.default_rng(0)
-    lengths = [len(encode_row(processor, row, CLEAN, 1024, rng).input_ids) for row in rows]
+    processor, config, rng = trainer.processing_class, trainer.model.config, np.random.default_rng(0)
+    lengths = [len(encode_row(processor, row, CLEAN, 1024, rng).input_ids) for row in trainer.train_dataset]
     return {
         "pictures": case.pictures,
         "questions": case.questions,

@@ -14,9 +14,9 @@ from pefomed import throughput  # noqa: E402
 from pefomed.procedure import CLEAN  # noqa: E402
 from pefomed.throughput import KINDS, OURS, Case, Effort, Variant, compare  # noqa: E402
 from pefomed.throughput_cases import OWN_TOKENS, build, network_config  # noqa: E402
-from pefomed.throughput_measure import measure  # noqa: E402
-from pefomed.training.collator import encode_row  # noqa: E402
-from pefomed.training.prefix import share_prefix  # noqa: E402
+from pefomed.throughput_measure import alternate, measure  # noqa: E402
+from pefomed.training.collator import TrainingCollator, encode_row  # noqa: E402
+from pefomed.training.prefix import PrefixCollator, share_prefix  # noqa: E402
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -73,6 +73,19 @@ def test_what_each_variant_saves(measured):
 def test_encoding_is_timed_where_features_are_kept(measured):
     assert measured["plain"]["encode_seconds"] == 0
     assert measured[OURS]["encode_seconds"] > 0
+
+
+def test_sharing_and_not_sharing_take_turns(monkeypatch):
+    collated = []
+    for module, name in ((TrainingCollator, "cached"), (PrefixCollator, "shared")):
+        call = module.__call__
+        monkeypatch.setattr(
+            module, "__call__", lambda self, rows, call=call, name=name: collated.append(name) or call(self, rows)
+        )
+    seconds = alternate(SMALL, batch_size=2, turns=2)
+    assert collated[:16] == (["cached"] * 4 + ["shared"] * 4) * 2
+    assert {name: len(found) for name, found in seconds.items()} == {"cached": 4, "shared": 4}
+    assert min(map(min, seconds.values())) > 0
 
 
 def test_texts_have_the_lengths_that_were_asked_for():
