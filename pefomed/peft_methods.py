@@ -101,7 +101,7 @@ class World:
         stage: the recipe; each method sets its own learning rate.
         seed: of the data and of training.
         base_dir: "" for the shipped tiny base.
-        features: the frozen tower's output for all training pictures, made once.
+        features: the frozen tower's output for all pictures, made once.
     """
 
     train: datasets.Dataset
@@ -195,7 +195,7 @@ def run_method(method: Method, world: World, folder: Path) -> dict:
     stage = replace(world.stage, learning_rate=method.learning_rate, min_learning_rate=method.learning_rate / 100)
     store = _kept_features(world, base.model, processor)
     losses = _train(adapted, base, processor, method, stage, world, store)
-    rows = _answered(adapted.eval(), processor, world)
+    rows = _answered(adapted.eval(), processor, world, store)
     if method.adapter == "full":
         added = {name: (new - before[name]).detach() for name, new in base.named_parameters() if new.requires_grad}
         write_bytes(folder / UPDATE_FILE, save({name: tensor.contiguous() for name, tensor in added.items()}))
@@ -212,9 +212,9 @@ def run_method(method: Method, world: World, folder: Path) -> dict:
 
 
 def _kept_features(world: World, model: PefomedModel, processor: PefomedProcessor) -> FeatureStore:
-    """The tower's output for all training pictures in the groups that this model reads; encoded but once."""
+    """The tower's output for all pictures in the groups that this model reads; encoded but once."""
     store = FeatureStore(model, PixelStore(processor, CLEAN), kept=world.features)
-    for rows in (world.train, world.captions):
+    for rows in (world.train, world.captions, world.validation):
         store.fill(rows, progress=False)
     width = model.config.vision_config.hidden_size * model.config.tokens_per_group
     return replace(store, kept={key: found.reshape(-1, width) for key, found in world.features.items()})
@@ -252,8 +252,8 @@ def _fit(adapted, processor, stage: Stage, rows: datasets.Dataset, seed: int, st
 
 
 @torch.inference_mode()
-def _answered(model, processor: PefomedProcessor, world: World) -> list[dict]:
+def _answered(model, processor: PefomedProcessor, world: World, store: FeatureStore) -> list[dict]:
     """The validation rows with the model's answers."""
-    bound = {"batch_size": 64, "max_new_tokens": world.stage.max_text_tokens}
+    bound = {"batch_size": 64, "max_new_tokens": world.stage.max_text_tokens, "features": store}
     answers = answer_rows(model, world.validation, processor=processor, procedure=CLEAN, **bound)
     return [{**row, "prediction": text, "image": None} for row, text in zip(world.validation, answers, strict=True)]

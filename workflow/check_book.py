@@ -10,19 +10,15 @@ that are no results are excused where they stand, by a comment in the same parag
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
+from book_pages import Page, check_glue, check_shown, glued_keys, glued_values, pages
 
 ROOT = Path(__file__).resolve().parents[1]
-GLUE = re.compile(r"\{glue(?::\w+)?\}(?:`([^`]+)`| *([^\s`]+))")
 EXCUSE = re.compile(r"<!--\s*typed:\s*(\S.*?)\s*-->", re.DOTALL)
 # A decimal number, or one with a percentage. Versions (1.2.3), names (3.0b) and arXiv's numbers (2401.02797) are none.
 NUMBER = re.compile(
@@ -45,54 +41,6 @@ NOT_PROSE = (
         re.I,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of the table of contents."""
-
-    docname: str
-    source: Path
-
-    def cells(self, executed: bool = False, root: Path = ROOT) -> list[dict]:
-        """Cells of a notebook; of a text the whole, as one. With `executed`, those of its last run if there is one."""
-        if self.source.suffix != ".ipynb":
-            return [{"cell_type": "markdown", "source": self.source.read_text(encoding="utf-8"), "metadata": {}}]
-        copy = root / "book" / "_runs" / self.source.name
-        path = copy if executed and copy.is_file() else self.source
-        return json.loads(path.read_text(encoding="utf-8"))["cells"]
-
-    def texts(self) -> list[str]:
-        """Its markdown, by cell."""
-        return ["".join(cell["source"]) for cell in self.cells() if cell["cell_type"] == "markdown"]
-
-
-def pages(root: Path) -> list[Page]:
-    """The pages that the table of contents names, in its order.
-
-    Raises:
-        FileNotFoundError: one of them has no source.
-    """
-
-    def files(entry) -> Iterator[str]:
-        if isinstance(entry, dict):
-            yield from (entry[key] for key in ("root", "file") if key in entry)
-            for key in ("parts", "chapters", "sections"):
-                yield from files(entry.get(key, []))
-        else:
-            for item in entry:
-                yield from files(item)
-
-    found = []
-    for name in files(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))):
-        if name == "genindex":
-            continue
-        sources = [root / f"{name}{suffix}" for suffix in (".ipynb", ".md")]
-        source = next((path for path in sources if path.is_file()), None)
-        if source is None:
-            raise FileNotFoundError(f"_toc.yml: {name}: no {name}.ipynb and no {name}.md")
-        found.append(Page(name, source))
-    return found
 
 
 def forgotten(root: Path) -> list[str]:
@@ -142,36 +90,6 @@ def check_numbers(page: Page) -> list[str]:
         f"{page.docname}: '{where}': a number typed by hand; glue it, or excuse it with <!-- typed: reason -->"
         for text in page.texts()
         for where in typed_numbers(text)
-    ]
-
-
-def glued_keys(page: Page) -> list[str]:
-    """Keys of this page's own glued values that its prose shows, one for each place."""
-    found = [match[1] or match[2] for text in page.texts() for match in GLUE.finditer(text)]
-    return [key.split(":", 1)[0] for key in found if "::" not in key]
-
-
-def glued_values(page: Page, root: Path) -> dict[str, str] | None:
-    """What a page's last run has glued, as text by key; None if it was not run."""
-    if page.source.suffix != ".ipynb" or not (root / "book" / "_runs" / page.source.name).is_file():
-        return None
-    values = {}
-    for cell in page.cells(executed=True, root=root):
-        for output in cell.get("outputs", []):
-            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
-                data = output["data"]
-                kind = next((kind for kind in data if kind.endswith("text/plain")), None)
-                values[name] = "".join(data[kind]) if kind else ""
-    return values
-
-
-def check_glue(page: Page, root: Path) -> list[str]:
-    """Glued keys that the page's run does not know."""
-    values = glued_values(page, root)
-    if values is None:
-        return []
-    return [
-        f"{page.docname}: glued key {key!r} is not among the run's" for key in glued_keys(page) if key not in values
     ]
 
 
@@ -288,7 +206,7 @@ def check_built(root: Path, html: Path) -> tuple[list[str], dict[str, int]]:
     for page in listed:
         if (html / f"{page.docname}.html").is_file():
             found, good = check_images(page, html)
-            faults, texts = faults + found, texts + good
+            faults, texts = faults + found + check_shown(page, root, html), texts + good
     broken, followed = check_links(html)
     counts = {"figures with alternative text": texts, "internal links": followed, "broken links": len(broken)}
     return faults + broken, counts

@@ -10,6 +10,8 @@ A job's folder says in made_with.json what it is made with: a hash of sources, p
 Killed, a job goes on in its folder. Where what counts for the run has changed, the folder is emptied first; where only
 the page has changed, the notebook runs again and finds its finished run. Where nothing has, the job ends at once. So
 neither the time stamps of a fresh checkout nor Snakemake's memory decide what is trained anew.
+
+Beside each executed notebook lies glued.json: the numbers that its page's prose shows.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from book_pages import glued_in
 from sources import content_hash, module_sources, notebook_sources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +39,7 @@ from pefomed.files import read_json, write_json  # noqa: E402
 
 MADE_WITH = "made_with.json"
 EXECUTED = "executed.ipynb"
+GLUED = "glued.json"
 LOG = "papermill.log"
 
 
@@ -111,6 +115,7 @@ def run_page(args: argparse.Namespace) -> None:
             tail = (args.folder / LOG).read_text(encoding="utf-8").splitlines()[-25:]
             raise RuntimeError("\n".join([f"{args.notebook} failed; {args.folder / LOG} ends with", *tail]))
         os.replace(partial, executed)
+    write_json(args.folder / GLUED, glued_in(read_json(executed)["cells"]))
     if args.shown:
         args.shown.parent.mkdir(parents=True, exist_ok=True)
         if not args.shown.is_file() or args.shown.read_bytes() != executed.read_bytes():

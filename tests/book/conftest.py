@@ -27,7 +27,7 @@ def small_book(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def built_book() -> Path | None:
     """The real book's pages where `make book` has built them all since their sources changed; else None."""
-    from check_book import pages
+    from book_pages import pages
 
     html = REPOSITORY / "_build" / "html"
     for page in pages(REPOSITORY):

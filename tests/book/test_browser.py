@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("playwright", reason="the package playwright is not installed")
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the package is not installed")
 
-from check_book import pages  # noqa: E402
+from book_pages import pages  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from print_pdf import find_browser, print_book, served  # noqa: E402
 

@@ -9,16 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from check_book import (
-    Page,
-    check_built,
-    check_glue,
-    check_sources,
-    glued_keys,
-    glued_values,
-    pages,
-    typed_numbers,
-)
+from book_pages import Page, check_glue, check_shown, glued_keys, glued_values, pages
+from check_book import check_built, check_sources, typed_numbers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LISTED = pages(REPOSITORY)
@@ -140,8 +132,17 @@ def test_a_glued_key_that_the_run_does_not_know_is_found(copied):
 
 def test_a_glued_value_is_its_json_s(small_book):
     [value] = glued_values(pages(small_book)[1], small_book).values()
-    assert float(value) == json.loads((small_book / "runs" / "metrics.json").read_text())["score"]
+    assert value == json.loads((small_book / "runs" / "metrics.json").read_text())["score"]
     assert "61.2" in (small_book / "_build" / "html" / "book" / "numbers.html").read_text()
+
+
+def test_a_number_that_the_page_shows_otherwise_is_found(copied):
+    page = copied / "_build" / "html" / "book" / "numbers.html"
+    page.write_text(page.read_text().replace(">61.2<", ">61.3<"))
+    assert check_shown(pages(copied)[1], copied, page.parents[1]) == [
+        "book/numbers: shows '61.3', which its run has not glued",
+        "book/numbers: does not show '61.2', which its run has glued",
+    ]
 
 
 def test_the_command_fails_with_the_faults(copied):
@@ -165,7 +166,7 @@ def test_what_the_book_glues_its_run_has_glued(page: Page):
     if values is None:
         pytest.skip("not run yet; `make book` runs it")
     assert check_glue(page, REPOSITORY) == []
-    assert all(values[key] for key in glued_keys(page))
+    assert "" not in [values[key] for key in glued_keys(page)]
 
 
 def test_the_table_of_contents_names_every_page():

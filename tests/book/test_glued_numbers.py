@@ -1,12 +1,11 @@
 """Numbers of the real book against the JSON files that they come from, found again without the page.
 
-`SOURCES` says where each of them stands. What a page works out itself, from answers or from a network, has no file to
-be compared with and is tested where its arithmetic is; of such numbers only the type is looked at here.
+`SOURCES` says where each of them stands. What a page works out itself, from answers or from a network, is tested where
+its arithmetic is; of such numbers it is compared here what the run's own glued.json holds and what the page shows.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from check_book import GLUE, Page, glued_keys, glued_values, pages
+from book_pages import GLUE, Page, check_shown, glued_keys, glued_values, pages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTEBOOKS = {page.source.stem: page for page in pages(REPOSITORY) if page.source.suffix == ".ipynb"}
@@ -279,12 +278,12 @@ PAGES = sorted({source.page for source in SOURCES})
 
 def run_of(page: str, root: Path) -> tuple[dict[str, object], str]:
     """What a page's last run has glued, and its folder of runs. Skips where it was not run."""
-    texts = glued_values(NOTEBOOKS[page], root)
-    if texts is None:
+    values = glued_values(NOTEBOOKS[page], root)
+    if values is None:
         pytest.skip("not run yet; `make book` runs it")
     copy = json.loads((root / "book" / "_runs" / f"{page}.ipynb").read_text(encoding="utf-8"))
     given = copy["metadata"].get("papermill", {}).get("parameters", {})
-    return {key: ast.literal_eval(text) for key, text in texts.items()}, given.get("runs_dir", "runs/book")
+    return values, given.get("runs_dir", "runs/book")
 
 
 def differences(page: str, root: Path) -> list[str]:
@@ -308,6 +307,15 @@ def test_the_table_is_large_and_names_what_the_pages_show():
 @pytest.mark.parametrize("page", PAGES)
 def test_every_glued_number_equals_its_source(page: str):
     assert differences(page, REPOSITORY) == []
+
+
+@pytest.mark.parametrize("name", [name for name, page in NOTEBOOKS.items() if glued_keys(page)])
+def test_json_of_the_run_holds_what_the_built_page_shows(name: str, built_book: Path | None):
+    values, runs = run_of(name, REPOSITORY)
+    assert json.loads((REPOSITORY / runs / "pages" / name / "glued.json").read_text(encoding="utf-8")) == values
+    if built_book is None:
+        pytest.skip("the book is not built, or its pages have changed since; `make book` builds it")
+    assert check_shown(NOTEBOOKS[name], REPOSITORY, built_book) == []
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS.values(), ids=lambda page: page.source.stem)

@@ -39,7 +39,7 @@ def test_the_embedded_reproduction_has_all_its_jobs(tmp_path):
 
 
 def test_every_page_is_a_job_and_every_shown_notebook_a_page(tmp_path):
-    from check_book import pages
+    from book_pages import pages
 
     jobs = dry_run("--profile", "workflow/profiles/local", "--config", f"runs={tmp_path}/runs", target="all")
     assert jobs["chapter"] == len(list((REPOSITORY / "book").glob("*.ipynb")))
