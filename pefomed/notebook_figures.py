@@ -69,7 +69,8 @@ def figure_html(fig: Any, caption: str, alt: str) -> str:
     return (
         '<figure class="run-figure">'
         f'<img class="dark-light" src="data:image/png;base64,{base64.b64encode(data).decode("ascii")}" '
-        f'alt="{html.escape(alt)}" width="{width}" height="{height}" style="max-width: 100%; height: auto" />'
+        f'alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'style="--natural-width: {width}px; max-width: 100%; height: auto" />'
         f"<figcaption>{html.escape(caption)}</figcaption>"
         "</figure>"
     )
