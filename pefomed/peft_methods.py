@@ -180,7 +180,7 @@ def compare_methods(
         results[method.name] = found
         if progress:
             score, total = found["exact_match"]["overall"], found["trainable"]["total"]
-            print(f"{method.label:32s} {total:>10,} trained  {score:5.1f} %  {found['seconds']:5.1f} s", flush=True)
+            print(f"{method.label:40s} {total:>10,} trained  {score:5.1f} %  {found['seconds']:5.1f} s", flush=True)
     return results
 
 

@@ -56,10 +56,16 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
             location=docname,
             type="executed_runs",
         )
+    executed["cells"] = [cell for cell in executed["cells"] if not is_injected(cell)]
     for cell in executed["cells"]:
         if "outputs" in cell:
             cell["outputs"] = shown_outputs(cell["outputs"])
     source[0] = json.dumps(executed)
+
+
+def is_injected(cell: dict[str, Any]) -> bool:
+    """Whether papermill has added the cell: the workflow's folders, mostly, which tell a reader nothing."""
+    return "injected-parameters" in cell["metadata"].get("tags", [])
 
 
 def sources(notebook: dict[str, Any]) -> list[str]:
@@ -67,7 +73,7 @@ def sources(notebook: dict[str, Any]) -> list[str]:
     return [
         text if isinstance(text := cell["source"], str) else "".join(text)
         for cell in notebook["cells"]
-        if "injected-parameters" not in cell["metadata"].get("tags", [])
+        if not is_injected(cell)
     ]
 
 

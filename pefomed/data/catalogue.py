@@ -245,7 +245,7 @@ ROCO = DataSet(
             {"train": 59958, "val": 9904, "test": 9927},
         ),
     ),
-    beware="v2 parts pictures of v1 anew: do not train on one and test on the other. Some pictures of v1's copies are "
+    beware="v2 splits the pictures of v1 anew: do not train on one and test on the other. Some pictures of v1's copies are "
     "missing or empty.",
 )
 

@@ -55,18 +55,17 @@ def accuracy_by_kind(scores: Mapping, title: str = "") -> Figure:
     parts = {key: label for key, label in BREAKDOWNS.items() if scores.get(key)}
     widths = [max(2, len(scores[key])) for key in parts]
     figure, axes = plt.subplots(
-        1, len(parts), figsize=(12, 3.8), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths}
+        1, len(parts), figsize=(11, 4), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths}
     )
     for axis, (key, label) in zip(axes.flat, parts.items(), strict=True):
-        table = pd.DataFrame([{label: name, **cell} for name, cell in scores[key].items()]).sort_values(label)
+        found = sorted(scores[key].items())
+        table = pd.DataFrame([{label: f"{name}\nn={cell['n']}", **cell} for name, cell in found])
         sns.barplot(data=table, x=label, y="exact_match", color=PALETTE[0], ax=axis)
         for place, (_, row) in enumerate(table.iterrows()):
             if row["ci95"] is not None:
                 low, high = row["ci95"]
                 middle = row["exact_match"]
                 axis.errorbar(place, middle, yerr=[[middle - low], [high - middle]], color="black", capsize=3)
-            inside = row["exact_match"] > 8
-            axis.text(place, 2, f"n={row['n']}", ha="center", fontsize=8, color="white" if inside else "black")
         axis.tick_params(axis="x", rotation=45)
         axis.set(ylabel="exact match (%)", ylim=(0, 100))
     if title:

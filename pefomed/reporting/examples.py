@@ -16,7 +16,7 @@ LINE = 0.17  # height of a line of text in inches
 
 
 def show_examples(
-    rows: Sequence[Mapping], predictions: Mapping[str, str] | None = None, columns: int = 4, title: str = ""
+    rows: Sequence[Mapping], predictions: Mapping[str, str] | None = None, columns: int = 3, title: str = ""
 ) -> Figure:
     """A grid of pictures, each with its question, the true answer and, if given, the model's.
 
@@ -77,7 +77,7 @@ def pick_examples(rows: Iterable[Mapping], most: int = 8) -> list[Mapping]:
 def show_texts(
     rows: Sequence[Mapping],
     predictions: Mapping[str, Mapping[str, str]] | None = None,
-    columns: int = 4,
+    columns: int = 2,
     title: str = "",
     longest: int = 500,
 ) -> Figure:

@@ -22,7 +22,7 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
         The figure; nothing is shown or saved.
     """
     use_style()
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2))
     steps = pd.DataFrame(log)
     marker = "o" if len(steps) == 1 else None  # a line of one point cannot be seen
     sns.lineplot(data=steps, x="step", y="loss", marker=marker, ax=axes[0])
@@ -34,7 +34,7 @@ def training_curves(log: Sequence[Mapping], validation: Sequence[Mapping]) -> Fi
         sns.lineplot(data=losses, x="step", y="loss", marker="o", color=PALETTE[1], ax=axes[2])
         best = losses.loc[losses["loss"].idxmin()]
         axes[2].plot(best["step"], best["loss"], "*", color="black", markersize=14, label="kept", zorder=3)
-        axes[2].legend()
+        axes[2].legend(loc="lower left")
         axes[2].set(ylabel="loss (nats per token)", ylim=(0, None))
     elif validation:
         scores = pd.DataFrame(validation).melt(

@@ -53,6 +53,22 @@ def test_run_again_it_trains_nothing_anew(executed):
     assert weights.stat().st_mtime_ns == before
 
 
+def test_a_picture_of_one_s_own_is_asked_about(executed):
+    from PIL import Image
+
+    from pefomed.embedded.phantoms import draw_phantom
+
+    folder, notebook = executed
+    Image.fromarray(draw_phantom(7, "CHEST").image).save(folder / "mine.png")
+    own = {"picture": "mine.png", "question": "is there a nodule in mine?"}
+    finished = papermill(folder, limit=48, epochs=1, controls=False, **own)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    shown = visible(nbformat.read(folder / "out.ipynb", as_version=4))
+    asked, answer = shown[shown.index("question: is there a nodule in mine?") :].splitlines()[:2]
+    assert asked and answer.removeprefix("answer:").strip()
+    assert "question: is there a nodule in mine?" not in visible(notebook)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -62,6 +78,8 @@ def test_run_again_it_trains_nothing_anew(executed):
         ({"data_dir": "/data/of/mine"}, "parameter data_dir must be a relative path"),
         ({"dataset": "vqa_rad"}, "parameter data_dir is empty"),
         ({"preset": "paper"}, "parameter base_dir is empty"),
+        ({"picture": "a.png"}, "parameter question is empty"),
+        ({"picture": "nosuch.png", "question": "is there a nodule?"}, "nosuch.png: no such picture file"),
     ],
 )
 def test_an_impossible_parameter_ends_it_with_one_clear_line(tmp_path, parameters, message):
