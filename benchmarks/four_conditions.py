@@ -96,6 +96,8 @@ def summary(runs: Path) -> dict:
     }
     for name, folder in find_ablations(runs).items():
         result[name] = {**rounded(asdict(condition_scores(folder))), "train_seconds": seconds_of_training(folder)}
+        plan = next(iter(sorted(folder.glob("seed-*/stage2/plan.json"))), None)
+        result[name]["recipe"] = read_json(plan)["stage"] if plan else {}
     return result
 
 

@@ -41,7 +41,6 @@ class Procedure:
             learnt.
         ignore_generation_arguments: Beams, lengths and penalties are ignored: always greedy, `max_new_tokens` long.
         max_new_tokens: Longest answer generated where nothing else is asked for.
-        clean_predictions_before_scoring: Caption metrics compare cleaned predictions with raw, uncut references.
     """
 
     name: str = "clean"
@@ -63,7 +62,6 @@ class Procedure:
     ignore_pad_pieces_in_targets: bool = False
     ignore_generation_arguments: bool = False
     max_new_tokens: int = 300
-    clean_predictions_before_scoring: bool = False
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -98,7 +96,6 @@ RELEASED_CODE = Procedure(
     cut_drops_ends=True,
     ignore_pad_pieces_in_targets=True,
     ignore_generation_arguments=True,
-    clean_predictions_before_scoring=True,
 )
 
 

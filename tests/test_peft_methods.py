@@ -136,7 +136,7 @@ def test_features_are_encoded_once_and_regrouped(world, tiny_base, monkeypatch):
     for name in ("qv_r1", "fresh_ungrouped"):
         network, processor, base = adapted(name, tiny_base)
         stores[name] = peft_methods._kept_features(world, base.model, processor)
-    assert len(encoded) == len(world.features) == 6  # the three pictures of the questions are among the four of the captions
+    assert len(encoded) == len(world.features) == 6  # three pictures of questions are also captioned
     image = world.train[0]["image"]
     grouped, alone = (store.features(image, "x") for store in stores.values())
     assert tuple(grouped.shape) == (4, 4 * PATCH_WIDTH) and tuple(alone.shape) == (16, PATCH_WIDTH)

@@ -33,6 +33,15 @@ class Page:
         path = copy if executed and copy.is_file() else self.source
         return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
+    def is_run(self, root: Path = ROOT) -> bool:
+        """Whether there is an executed copy, and of the page as it is now."""
+
+        def sources(cells: list[dict]) -> list[str]:
+            return ["".join(c["source"]) for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+
+        copy = root / "book" / "_runs" / self.source.name
+        return copy.is_file() and sources(self.cells(executed=True, root=root)) == sources(self.cells())
+
     def texts(self) -> list[str]:
         """Its markdown, by cell."""
         return ["".join(cell["source"]) for cell in self.cells() if cell["cell_type"] == "markdown"]

@@ -245,8 +245,8 @@ ROCO = DataSet(
             {"train": 59958, "val": 9904, "test": 9927},
         ),
     ),
-    beware="v2 splits the pictures of v1 anew: do not train on one and test on the other. Some pictures of v1's copies are "
-    "missing or empty.",
+    beware="v2 splits the pictures of v1 anew: do not train on one and test on the other. Some pictures of "
+    "v1's copies are missing or empty.",
 )
 
 CLEF2022 = DataSet(

@@ -176,11 +176,11 @@ def format_comparison(result: dict[str, Any]) -> str:
         f"{result['discordant']} with different scores",
         f"first {result['first']:.4g}, second {result['second']:.4g}, difference {result['difference']:+.3g}",
         f"95 % interval of the difference, clusters resampled: {ends}",
-        f"permutation test, clusters swapped: p = {result['p_value']:.4f}",
+        f"permutation test, clusters swapped: {_probability(result['p_value'])}",
     ]
     if found := result["mcnemar"]:
         lines.append(
-            f"McNemar ({found['method']}, takes items for independent): p = {found['p_value']:.4f}, "
+            f"McNemar ({found['method']}, takes items for independent): {_probability(found['p_value'])}, "
             f"right only in first {found['only_first']}, only in second {found['only_second']}"
         )
     if missing := {side: number for side, number in result.get("missing", {}).items() if number}:
@@ -267,3 +267,8 @@ def _warning(discordant: int, clusters: int, smallest: float | None) -> str | No
         return None
     shown = "no difference could be shown" if smallest is None else f"only a difference of {smallest:.3g} would show"
     return f"too few to tell: {' and '.join(reasons)}; {shown}"
+
+
+def _probability(value: float) -> str:
+    """A p value with four digits; none is zero."""
+    return "p < 0.0001" if value < 5e-5 else f"p = {value:.4f}"

@@ -132,6 +132,6 @@ def cell(entry: Mapping, digits: int) -> str:
     """Value and interval of an estimate."""
     if entry["value"] is None:
         return "-"
-    ends = entry["ci95"]
-    interval = "" if ends is None else f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
-    return f"{entry['value']:.{digits}f}{interval}"
+    # Adding 0.0 makes a plain zero of a negative one.
+    value, *ends = (f"{round(number, digits) + 0.0:.{digits}f}" for number in (entry["value"], *(entry["ci95"] or ())))
+    return f"{value} ({ends[0]} to {ends[1]})" if ends else value

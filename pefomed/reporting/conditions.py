@@ -94,7 +94,7 @@ def conditions_figure(scores: ConditionScores, title: str = "") -> Figure:
     conditions = list(scores.scores)
     labels = [_label(condition) for condition in conditions]
     colours = [PALETTE[0] if condition in CONDITIONS else PALETTE[1] for condition in conditions]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 1.4 + 0.5 * len(conditions)), sharey=True)
+    figure, axes = plt.subplots(3, 1, figsize=(8, 3 * (1 + 0.4 * len(conditions))))
     for axis, measure in zip(axes, MEASURES[scores.task], strict=True):
         found = {condition: entries[measure] for condition, entries in scores.scores.items()}
         points = pd.DataFrame(

@@ -96,15 +96,18 @@ def speed_figure(cases: Mapping[str, Mapping], title: str = "") -> Figure:
     if not cases:
         raise ValueError("no cases to show; measure at least one")
     use_style()
-    heights = [1.1 + 0.4 * len(case["variants"]) for case in cases.values()]
+    heights = [1.1 + 0.55 * len(case["variants"]) for case in cases.values()]
     figure, axes = plt.subplots(
-        len(cases), 1, figsize=(10, sum(heights) + 0.6), squeeze=False, gridspec_kw={"height_ratios": heights}
+        len(cases), 1, figsize=(7.6, sum(heights) + 0.6), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for axis, (name, case) in zip(axes.flat, cases.items(), strict=True):
         variants, best = case["variants"], best_plain(case)
         base = variants[best]["questions_per_second"]
         table = pd.DataFrame(
-            [(label_of(key), found["questions_per_second"], kind_of(key)) for key, found in variants.items()],
+            [
+                (textwrap.fill(label_of(key), 22), found["questions_per_second"], kind_of(key))
+                for key, found in variants.items()
+            ],
             columns=["variant", "speed", "kind"],
         )
         sns.barplot(
@@ -129,7 +132,7 @@ def speed_figure(cases: Mapping[str, Mapping], title: str = "") -> Figure:
             title=CASES.get(name, name) + trial,
             xlabel="questions/s (x best plain)",
             ylabel="",
-            xlim=(0, 1.25 * widest),
+            xlim=(0, 1.35 * widest),
         )
     shown = {kind_of(name) for case in cases.values() for name in case["variants"]}
     if title:
@@ -153,17 +156,17 @@ def growth_figure(growth: Mapping[str, Sequence[Mapping]], title: str = "") -> F
         raise ValueError(f"no growth was measured; expected at least one of {', '.join(GROWTH)}")
     use_style()
     with_memory = any(row.get("peak_mb") for rows in measured.values() for row in rows)
-    height = 1 + with_memory
+    width = 1 + with_memory
     figure, axes = plt.subplots(
-        height, len(measured), figsize=(4.6 * len(measured), 3.3 * height + 0.6), squeeze=False, sharex="col"
+        len(measured), width, figsize=(4 * width, 3.1 * len(measured) + 0.6), squeeze=False, sharex="row"
     )
-    for column, (key, rows) in enumerate(measured.items()):
-        _lines(axes[0, column], [(row[key], row) for row in rows], "questions/s" if not column else "")
+    for line, (key, rows) in enumerate(measured.items()):
+        _lines(axes[line, 0], [(row[key], row) for row in rows], "questions/s")
         if with_memory:
-            memory = [(row[key], row.get("peak_mb") or {}) for row in rows]
-            _lines(axes[1, column], memory, "peak memory (MB)" if not column else "")
-        axes[-1, column].set_xlabel(GROWTH[key])
-        _plain_ticks(axes[-1, column], [row[key] for row in rows])
+            _lines(axes[line, 1], [(row[key], row.get("peak_mb") or {}) for row in rows], "peak memory (MB)")
+        for axis in axes[line]:
+            axis.set_xlabel(GROWTH[key])
+            _plain_ticks(axis, [row[key] for row in rows])
     if title:
         figure.suptitle(title)
     handles = {handle.get_label(): handle for axis in axes.flat for handle in axis.get_lines()}
@@ -187,7 +190,7 @@ def roofline_figure(roofline: Mapping, title: str = "") -> Figure:
     if not variants:
         raise ValueError("no variants below the roof; measure at least one")
     use_style()
-    figure, axis = plt.subplots(figsize=(10.5, 4.8))
+    figure, axis = plt.subplots(figsize=(7.6, 6.4))
     works = [found["flops_per_question"] / 1e9 for found in variants.values()]
     ends = [min(works) / 2, max(works) * 2]
     peak = roofline["matmul_gflops"]
@@ -209,7 +212,7 @@ def roofline_figure(roofline: Mapping, title: str = "") -> Figure:
     axis.set(xscale="log", yscale="log", xlabel="work a question (GFLOP, by formula)", ylabel="questions/s")
     for side in (axis.xaxis, axis.yaxis):
         _readable(side)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title="share of the roof")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.13), ncols=2, frameon=False, title="share of the roof")
     if title:
         axis.set_title(title)
     figure.tight_layout()

@@ -225,7 +225,9 @@ class FeatureStore:
 
     def _said(self, pictures: int, missing: int, damaged: int) -> str:
         """The size, before the work."""
-        size = f"{pictures:,} pictures x {self.bytes_each / 1e6:.3g} MB = {pictures * self.bytes_each / GB:.3g} GB"
+        total = pictures * self.bytes_each
+        told = f"{total / GB:.3g} GB" if total >= GB / 10 else f"{total / 1e6:.3g} MB"
+        size = f"{pictures:,} pictures x {self.bytes_each / 1e6:.3g} MB = {told}"
         place = "memory" if self.shards is None else str(self.shards.folder)
         again = f", {damaged} damaged files removed" if damaged else ""
         return f"features of the frozen tower: {size} in {place}; {missing:,} to encode{again}"

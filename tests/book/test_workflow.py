@@ -102,7 +102,7 @@ def test_a_notebook_s_own_files_and_runs_are_seen(tmp_path):
 def project(tmp_path) -> Path:
     """A project with one notebook that counts how often it was run, in its run's folder."""
     (tmp_path / "workflow").mkdir()
-    for name in ("job.py", "sources.py"):
+    for name in ("job.py", "sources.py", "book_pages.py"):
         (tmp_path / "workflow" / name).write_text((REPOSITORY / "workflow" / name).read_text())
     (tmp_path / "pefomed").symlink_to(REPOSITORY / "pefomed")
     write_counter(tmp_path)

