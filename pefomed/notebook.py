@@ -24,6 +24,7 @@ import importlib.util
 import io
 import math
 import sys
+import textwrap
 import tokenize
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from typing import Any
 from pefomed.plain_yaml import parse_yaml
 from pefomed.run_record import publishable
 
+TABLE_WIDTH = 80  # characters; what a page of the book shows without breaking lines
 PARAMETER_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
 # Papermill's own names, present when it is called with --inject-paths.
@@ -221,7 +223,7 @@ def checked_table(name: str, value: Any) -> dict[str, Any]:
 
 
 def parameter_table(parameters: Any) -> str:
-    """Return parameters as text: one line each with name, value and help, in columns.
+    """Return parameters as text: name, value and help, in columns; a long help goes on below its beginning.
 
     Args:
         parameters: What `check_parameters` returned.
@@ -230,7 +232,13 @@ def parameter_table(parameters: Any) -> str:
     rows = [("parameter", "value", "meaning")]
     rows += [(name, repr(value), parameters._help[name]) for name, value in shown.items()]
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return "\n".join(f"{name:{name_width}}  {value:{value_width}}  {text}".rstrip() for name, value, text in rows)
+    room = max(TABLE_WIDTH - name_width - value_width - 4, 24)
+    lines = []
+    for name, value, text in rows:
+        first, *others = textwrap.wrap(text, room) or [""]
+        lines.append(f"{name:{name_width}}  {value:{value_width}}  {first}".rstrip())
+        lines += [" " * (name_width + value_width + 4) + other for other in others]
+    return "\n".join(lines)
 
 
 def _refuse_absolute(name: str, value: Any) -> None:

@@ -71,6 +71,15 @@ def test_the_table_shows_names_values_and_help() -> None:
     ]
 
 
+def test_a_long_help_goes_on_below_its_beginning() -> None:
+    words = "a word of help that is much longer than what is left of the line behind the name and the value"
+    lines = str(check_parameters(namespace_after(f"steps: int = 3  # {words}"))).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = lines[1].index("a word")
+    assert all(line[:start].isspace() for line in lines[2:]) and len(lines) > 2
+    assert " ".join(line[start:] for line in lines[1:]) == words
+
+
 def test_the_table_hides_machine_paths() -> None:
     cell = (
         f'data_dir: str = "/home/jane/vqa"  # data\noutput_dir: str = {str(Path.cwd() / "runs" / "a")!r}  # results\n'
