@@ -215,6 +215,29 @@ def generate(
     print(f"next: pefomed evaluate {path} --task {task} --out {metrics}")
 
 
+@app.command()
+def ask(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run folder, or a configuration file.")],
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file: PNG, JPEG, TIFF, DICOM and others.")],
+    question: Annotated[str, typer.Argument(help="What to ask; none for runs that write captions or reports.")] = "",
+    adapter: Annotated[str, typer.Option(help="Answer with this adapter in place of the run's own.")] = "",
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Answer with the base alone.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer; 0 for what the stage learns from.")] = 0,
+) -> None:
+    """Ask a finished run about a picture of your own. No answer is medical advice.
+
+    \b
+    Examples:
+      pefomed ask runs/demo my_picture.png "is there a nodule?"
+      pefomed ask runs/stage2_report my_picture.png
+    """
+    from pefomed.ask import answer_picture
+
+    quiet_libraries()
+    bounds = {"adapter": adapter, "zero_shot": zero_shot, "max_new_tokens": max_new_tokens}
+    print(answer_picture(run_dir, picture, question, **bounds))
+
+
 app.command()(evaluate)
 app.command()(judge)
 app.command()(baseline)

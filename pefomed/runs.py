@@ -172,7 +172,7 @@ def generate_run(
     from pefomed.inference.generate import write_predictions
     from pefomed.loading import load_model
 
-    folder = _adapter_to_use(settings, zero_shot, adapter)
+    folder = adapter_to_use(settings, zero_shot, adapter)
     condition = condition or condition_of(folder)
     procedure = get_procedure(settings.procedure)
     splits = load_splits(settings)
@@ -223,7 +223,8 @@ def _check_generation(split, pictures, zero_shot, adapter, condition, batch_size
         raise ValueError("parameters zero_shot and adapter exclude each other: zero-shot is the base without any")
 
 
-def _adapter_to_use(settings: RunSettings, zero_shot: bool, adapter: str | Path) -> Path | None:
+def adapter_to_use(settings: RunSettings, zero_shot: bool, adapter: str | Path) -> Path | None:
+    """Folder of the adapter that answers: another one's, the run's own, or None for the base alone."""
     from pefomed.model.adapters import find_adapter
 
     if zero_shot:

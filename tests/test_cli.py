@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from pefomed import runs
 from pefomed.cli import app
+from pefomed.data.phantoms import load_phantoms
 from pefomed.files import read_json
 from pefomed.predictions import read_predictions, write_predictions
 
@@ -27,6 +28,7 @@ COMMANDS = (
     ["data", "check"],
     ["train"],
     ["generate"],
+    ["ask"],
     ["evaluate"],
     ["judge"],
     ["baseline"],
@@ -176,6 +178,18 @@ def test_from_a_configuration_to_scores(tiny_base: Path, tmp_path: Path) -> None
     result = call("generate", run, "--pictures", "shuffled", "--split", "val", "--max-new-tokens", 3, "--no-progress")
     assert result.exit_code == 0, result.stderr
     assert f"--out {run / 'metrics_val_shuffled.json'}" in result.stdout
+
+    row = next(iter(load_phantoms("test", images=4, questions_per_image=4)))
+    picture = tmp_path / "own.png"
+    picture.write_bytes(row["image"]["bytes"])
+    result = call("ask", run, picture, row["question"], "--max-new-tokens", 3)
+    assert result.exit_code == 0, result.stderr
+    answers = {entry["id"]: entry["prediction"] for entry in read_predictions(run / "predictions.jsonl")}
+    assert result.stdout.removesuffix("\n") == answers[row["id"]]
+    result = call("ask", run, picture)
+    assert result.exit_code == 2 and "say what to ask about the picture" in result.stderr
+    result = call("ask", run, tmp_path / "nosuch.png", "is there a nodule?")
+    assert result.exit_code == 2 and "no such picture file" in result.stderr
 
     result = call("evaluate", run / "predictions.jsonl", "--task", "vqa", "--out", run / "metrics.json")
     assert result.exit_code == 0, result.stderr
