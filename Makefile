@@ -68,6 +68,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 
 demo: $(VENV)/.demo
 	@mkdir -p runs/demo .cache/ipython
+	@echo "Training takes one to three minutes on two idle cores. The bar below counts the notebook's cells, not the steps."
 	$(RUN) papermill notebooks/stage2_vqa.ipynb runs/demo/stage2_vqa.ipynb -p output_dir runs/demo
 	$(RUN) nbconvert --log-level ERROR --to html --embed-images runs/demo/stage2_vqa.ipynb --output-dir runs/demo --output stage2_vqa
 	@echo

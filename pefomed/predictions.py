@@ -14,6 +14,7 @@ kept as they are.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -22,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from pefomed import files
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 TASKS = ("caption", "vqa", "report")
 REQUIRED_KEYS = ("id", "task", "answer", "prediction")
@@ -135,27 +141,47 @@ class PredictionWriter:
     the fingerprint of what is being generated. Opening again reads the whole lines back into `done_ids` and cuts off a
     torn last line. A partial file with another fingerprint (or none) holds other answers: it is not continued but
     renamed to `<path>.partial.old-1` (or -2, ...), with a warning, and writing starts afresh. `predictions.jsonl`
-    itself is not touched before `finish`. One process per file: what two write is refused by `finish`.
+    itself is not touched before `finish`. One process per file: a second one is refused at once, or, without locks,
+    by `finish`.
 
     Args:
         path: Where predictions.jsonl is to appear.
         fingerprint: Any text that changes whenever the answers could: weights, prompts, decoding, data.
 
     Raises:
-        ValueError: A whole line of the partial file is not a prediction.
+        ValueError: A whole line of the partial file is not a prediction, or another process is writing the file.
     """
 
     def __init__(self, path: str | Path, fingerprint: str) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.sidecar = self.path.with_name(f"{self.path.name}.partial.json")
-        holds_rows = self.partial.exists() and self.partial.stat().st_size > 0
-        if holds_rows and not self._same_fingerprint(fingerprint):
-            self._set_aside()
-        self._done = {row["id"]: None for row in self._recover()}
-        # Before the first row, so that rows never lie about without a statement of what they are.
-        files.write_json(self.sidecar, {"fingerprint": fingerprint})
-        self._file = self.partial.open("ab", buffering=0)
+        self._file = self._open()
+        try:
+            if self.partial.stat().st_size > 0 and not self._same_fingerprint(fingerprint):
+                self._file.close()
+                self._set_aside()
+                self._file = self._open()
+            self._done = {row["id"]: None for row in self._recover()}
+            # Before the first row, so that rows never lie about without a statement of what they are.
+            files.write_json(self.sidecar, {"fingerprint": fingerprint})
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> io.FileIO:
+        """The partial file, locked where the system can do that (Windows cannot)."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = self.partial.open("ab", buffering=0)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise ValueError(
+                f"{self.path}: another process is writing these predictions; wait for it, or choose another folder"
+            ) from error
+        return handle
 
     def __enter__(self) -> PredictionWriter:
         return self
