@@ -36,6 +36,7 @@ from pefomed.plain_yaml import parse_yaml
 from pefomed.run_record import publishable
 
 TABLE_WIDTH = 80  # characters; what a page of the book shows without breaking lines
+LONGEST_VALUE = 24  # characters that stand in a line with their help
 PARAMETER_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
 # Papermill's own names, present when it is called with --inject-paths.
@@ -231,13 +232,16 @@ def parameter_table(parameters: Any) -> str:
     shown = publishable({field.name: getattr(parameters, field.name) for field in fields(parameters)})
     rows = [("parameter", "value", "meaning")]
     rows += [(name, repr(value), parameters._help[name]) for name, value in shown.items()]
-    name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    room = max(TABLE_WIDTH - name_width - value_width - 4, 24)
+    name_width = max(len(name) for name, _, _ in rows)
+    value_width = max(len(value) for _, value, _ in rows if len(value) <= LONGEST_VALUE)
+    start = name_width + value_width + 4
     lines = []
     for name, value, text in rows:
-        first, *others = textwrap.wrap(text, room) or [""]
+        first, *others = textwrap.wrap(text, max(TABLE_WIDTH - start, 24)) or [""]
+        if len(value) > value_width:  # takes a line of its own
+            first, others = "", [first, *others]
         lines.append(f"{name:{name_width}}  {value:{value_width}}  {first}".rstrip())
-        lines += [" " * (name_width + value_width + 4) + other for other in others]
+        lines += [" " * start + other for other in others]
     return "\n".join(lines)
 
 

@@ -80,6 +80,16 @@ def test_a_long_help_goes_on_below_its_beginning() -> None:
     assert " ".join(line[start:] for line in lines[1:]) == words
 
 
+def test_a_long_value_has_a_line_of_its_own() -> None:
+    cell = 'predictions: str = "runs/book/vqa/seed0/predictions.jsonl"  # what to rate\nsteps: int = 3  # how many\n'
+    assert str(check_parameters(namespace_after(cell))).splitlines() == [
+        "parameter    value  meaning",
+        "predictions  'runs/book/vqa/seed0/predictions.jsonl'",
+        "                    what to rate",
+        "steps        3      how many",
+    ]
+
+
 def test_the_table_hides_machine_paths() -> None:
     cell = (
         f'data_dir: str = "/home/jane/vqa"  # data\noutput_dir: str = {str(Path.cwd() / "runs" / "a")!r}  # results\n'
