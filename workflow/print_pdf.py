@@ -21,6 +21,7 @@ from book_pages import ROOT, pages
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 120_000  # milliseconds for a page to come to rest
+SCALE = 0.7  # of a page on the screen: code and tables fit a sheet
 MARGINS = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="title"></span></div>'
 # Folded solutions and hidden cells are printed unfolded: nobody can click on paper.
@@ -67,6 +68,7 @@ def print_book(root: Path, html: Path, target: Path) -> int:
             tab.goto(f"{address}/{page.docname}.html", wait_until="networkidle")
             tab.evaluate(UNFOLD)
             options = {"format": "A4", "margin": MARGINS, "print_background": True, "display_header_footer": True}
+            options["scale"] = SCALE
             data = tab.pdf(**options, header_template="<span></span>", footer_template=FOOTER)
             first = len(book.pages)
             book.append(PdfReader(io.BytesIO(data)), import_outline=False)
