@@ -96,7 +96,7 @@ def summary(runs: Path) -> dict:
     }
     for name, folder in find_ablations(runs).items():
         result[name] = {**rounded(asdict(condition_scores(folder))), "train_seconds": seconds_of_training(folder)}
-        plan = next(iter(sorted(folder.glob("seed-*/stage2/plan.json"))), None)
+        plan = min(folder.glob("seed-*/stage2/plan.json"), default=None)
         result[name]["recipe"] = read_json(plan)["stage"] if plan else {}
     return result
 

@@ -1,11 +1,14 @@
 """One question about one picture of anybody's, answered by a finished run.
 
+Loading the model takes longer than the answer: whoever has loaded it asks `answer_with`.
+
 answer_picture("runs/demo", "my_picture.png", "is there a nodule?")   # "yes"
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pefomed.images import open_image
 from pefomed.procedure import get_procedure
@@ -43,13 +46,30 @@ def answer_picture(
         wanted = "say what to ask about the picture" if task == "vqa" else f"this run writes a {task}; leave it empty"
         raise ValueError(f"parameter question: {question!r}; {wanted}")
     open_image(picture)  # told before a large model is loaded
-    from pefomed.inference.generate import answer_rows
     from pefomed.loading import load_model
     from pefomed.runs import adapter_to_use
 
     model, processor, _ = load_model(settings, adapter_to_use(settings, zero_shot, adapter))
-    image = {"path": str(picture), "bytes": None}
-    row = {"id": str(picture), "group": "own", "dataset": "own", "task": task, "image": image, "question": question}
     bound = max_new_tokens or settings.make_stage().max_text_tokens
+    return answer_with(model, processor, settings, picture, question, bound)
+
+
+def answer_with(
+    model: Any, processor: Any, settings: RunSettings, picture: str | Path | dict, question: str, max_new_tokens: int
+) -> str:
+    """The same of a loaded model.
+
+    Args:
+        model, processor: as `pefomed.loading.load_model` returns them.
+        settings: of the run.
+        picture: a file, or what a data set's row has as `image`.
+        question: what to ask, or "".
+        max_new_tokens: longest answer; 0 for the procedure's own bound.
+    """
+    from pefomed.inference.generate import answer_rows
+
+    image = picture if isinstance(picture, dict) else {"path": str(picture), "bytes": None}
+    task = STAGE_TASKS[settings.stage][0]
+    row = {"id": "own", "group": "own", "dataset": "own", "task": task, "image": image, "question": question}
     procedure = get_procedure(settings.procedure)
-    return answer_rows(model, [row], processor=processor, procedure=procedure, max_new_tokens=bound)[0]
+    return answer_rows(model, [row], processor=processor, procedure=procedure, max_new_tokens=max_new_tokens)[0]

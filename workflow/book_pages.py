@@ -33,15 +33,6 @@ class Page:
         path = copy if executed and copy.is_file() else self.source
         return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
-    def is_run(self, root: Path = ROOT) -> bool:
-        """Whether there is an executed copy, and of the page as it is now."""
-
-        def sources(cells: list[dict]) -> list[str]:
-            return ["".join(c["source"]) for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
-
-        copy = root / "book" / "_runs" / self.source.name
-        return copy.is_file() and sources(self.cells(executed=True, root=root)) == sources(self.cells())
-
     def texts(self) -> list[str]:
         """Its markdown, by cell."""
         return ["".join(cell["source"]) for cell in self.cells() if cell["cell_type"] == "markdown"]
@@ -77,8 +68,13 @@ def pages(root: Path) -> list[Page]:
 
 def glued_keys(page: Page) -> list[str]:
     """Keys of this page's own glued values that its prose shows, one for each place."""
+    return [key for key, _ in glued_places(page)]
+
+
+def glued_places(page: Page) -> list[tuple[str, str]]:
+    """Key and format of each place in the prose that shows one of this page's own glued values."""
     found = [match[1] or match[2] for text in page.texts() for match in GLUE.finditer(text)]
-    return [key.split(":", 1)[0] for key in found if "::" not in key]
+    return [name.partition(":")[::2] for name in found if "::" not in name]
 
 
 def glued_in(cells: list[dict]) -> dict[str, int | float | str]:
@@ -122,8 +118,7 @@ def check_shown(page: Page, root: Path, html: Path) -> list[str]:
     """Glued values that the built page does not show as the run has them, or shows and the run does not have."""
     values = glued_values(page, root) or {}
     wanted: Counter[str] = Counter()
-    for name in (match[1] or match[2] for text in page.texts() for match in GLUE.finditer(text)):
-        key, _, form = name.partition(":")
+    for key, form in glued_places(page):
         if key in values:
             wanted[plain_quotes(format(values[key], form))] += 1
     text = (html / f"{page.docname}.html").read_text(encoding="utf-8")

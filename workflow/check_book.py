@@ -16,9 +16,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from book_pages import Page, check_glue, check_shown, glued_keys, glued_values, pages
+from book_pages import ROOT, Page, check_glue, check_shown, glued_keys, glued_values, pages
 
-ROOT = Path(__file__).resolve().parents[1]
 EXCUSE = re.compile(r"<!--\s*typed:\s*(\S.*?)\s*-->", re.DOTALL)
 # A decimal number, or one with a percentage. Versions (1.2.3), names (3.0b) and arXiv's numbers (2401.02797) are none.
 NUMBER = re.compile(

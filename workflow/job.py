@@ -115,7 +115,7 @@ def run_page(args: argparse.Namespace) -> None:
             tail = (args.folder / LOG).read_text(encoding="utf-8").splitlines()[-25:]
             raise RuntimeError("\n".join([f"{args.notebook} failed; {args.folder / LOG} ends with", *tail]))
         os.replace(partial, executed)
-    write_json(args.folder / GLUED, glued_in(read_json(executed)["cells"]))
+        write_json(args.folder / GLUED, glued_in(read_json(executed)["cells"]))
     if args.shown:
         args.shown.parent.mkdir(parents=True, exist_ok=True)
         if not args.shown.is_file() or args.shown.read_bytes() != executed.read_bytes():

@@ -67,8 +67,8 @@ def print_book(root: Path, html: Path, target: Path) -> int:
         for page in pages(root):
             tab.goto(f"{address}/{page.docname}.html", wait_until="networkidle")
             tab.evaluate(UNFOLD)
-            options = {"format": "A4", "margin": MARGINS, "print_background": True, "display_header_footer": True}
-            options["scale"] = SCALE
+            options = {"format": "A4", "margin": MARGINS, "scale": SCALE, "print_background": True}
+            options |= {"display_header_footer": True}
             data = tab.pdf(**options, header_template="<span></span>", footer_template=FOOTER)
             first = len(book.pages)
             book.append(PdfReader(io.BytesIO(data)), import_outline=False)

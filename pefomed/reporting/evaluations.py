@@ -150,8 +150,9 @@ def kinds_in_words(evaluations: Mapping[str, Mapping]) -> str:
     apart = {kind: means for kind, means in apart.items() if len(means) > 1}
     if not apart:
         return text
-    widest = max(apart, key=lambda kind: max(apart[kind].values()) - min(apart[kind].values()))
-    if max(apart[widest].values()) - min(apart[widest].values()) < 0.05:  # not to be told apart with one digit
+    gaps = {kind: max(means.values()) - min(means.values()) for kind, means in apart.items()}
+    widest = max(gaps, key=gaps.get)
+    if gaps[widest] < 0.05:  # not to be told apart with one digit
         return f"{text} They are equally high for every kind."
     heights = ", ".join(f"{one} {mean:.1f} %" for one, mean in apart[widest].items())
     return f"{text} They are furthest apart at {widest}: {heights}."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "workflow"), str(Path(__file__).parent)]
+sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "book" / "_ext"), str(Path(__file__).parent)]
 
 from small_book import build, execute, write_book  # noqa: E402
 

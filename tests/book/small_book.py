@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
@@ -69,6 +71,13 @@ NUMBERS = [
     ),
 ]
 PLAIN = [("markdown", "# Plain\n\nNever run.", []), ("code", PARAMETERS, ["parameters"])]
+
+
+def is_run(notebook: Path) -> bool:
+    """Whether the real book has an executed copy of a page, and of the page as it is now."""
+    extension = pytest.importorskip("executed_runs", reason="Sphinx is not installed")
+    copy = REPOSITORY / "book" / "_runs" / notebook.name
+    return copy.is_file() and len({tuple(extension.sources(json.loads(p.read_text()))) for p in (copy, notebook)}) == 1
 
 
 def write_notebook(path: Path, cells) -> None:

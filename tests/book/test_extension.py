@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -16,10 +16,7 @@ pytest.importorskip("sphinx")
 
 @pytest.fixture(scope="module")
 def executed_runs():
-    spec = importlib.util.spec_from_file_location("executed_runs", REPOSITORY / "book" / "_ext" / "executed_runs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("executed_runs")
 
 
 def page_of(book: Path, name: str) -> str:

@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from book_pages import GLUE, Page, check_shown, glued_keys, glued_values, pages
+from book_pages import Page, check_shown, glued_keys, glued_places, glued_values, pages
+from small_book import is_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTEBOOKS = {page.source.stem: page for page in pages(REPOSITORY) if page.source.suffix == ".ipynb"}
@@ -278,7 +279,7 @@ PAGES = sorted({source.page for source in SOURCES})
 
 def run_of(page: str, root: Path) -> tuple[dict[str, object], str]:
     """What a page's last run has glued, and its folder of runs. Skips where it was not run."""
-    if root == REPOSITORY and not NOTEBOOKS[page].is_run():
+    if root == REPOSITORY and not is_run(NOTEBOOKS[page].source):
         pytest.skip("not run yet as it is now; `make book` runs it")
     values = glued_values(NOTEBOOKS[page], root)
     copy = json.loads((root / "book" / "_runs" / f"{page}.ipynb").read_text(encoding="utf-8"))
@@ -322,8 +323,7 @@ def test_json_of_the_run_holds_what_the_built_page_shows(name: str, built_book: 
 def test_glued_values_are_plain_numbers_or_texts(page: Page):
     values, _ = run_of(page.source.stem, REPOSITORY)
     assert {type(value) for value in values.values()} <= {int, float, str}
-    formats = [match[1].partition(":")[::2] for text in page.texts() for match in GLUE.finditer(text) if match[1]]
-    words = [key for key, form in formats if form not in OF_TEXTS and isinstance(values[key], str)]
+    words = [key for key, form in glued_places(page) if form not in OF_TEXTS and isinstance(values[key], str)]
     assert words == []
 
 
